@@ -1,0 +1,1 @@
+"""The microservice chassis: mechanisms that every service needs, and no business noun."""

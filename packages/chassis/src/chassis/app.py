@@ -1,0 +1,75 @@
+"""The factory of every service's FastAPI application."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from chassis.consumer import Subscriptions, event_routes
+from chassis.database import database
+from chassis.dead_letters import subscribe_to_dead_letters
+from chassis.event_log import relay
+from chassis.health import health_routes
+from chassis.limits import BodyLimit
+from chassis.problems import install_problem_handlers
+from chassis.settings import settings
+from chassis.sidecar import sidecar
+from chassis.telemetry import Telemetry, set_up_telemetry
+from chassis.worker import Worker
+
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    name: str,
+    *,
+    routers: Sequence[APIRouter] = (),
+    subscriptions: Subscriptions | None = None,
+    workers: Sequence[Worker] = (),
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """Assembles a service: its routes, its subscriptions and its background work.
+
+    A service has a database if its environment names one. `lifespan` runs inside that of the
+    database and the sidecar, so it may use both, and ends before them.
+    """
+    has_database = bool(settings().database_url)
+    running = [*([relay] if has_database else []), *workers]
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        set_up_telemetry(name)
+        async with AsyncExitStack() as stack:
+            if has_database:
+                database.connect(name)
+                stack.push_async_callback(database.close)
+            await stack.enter_async_context(sidecar.connected())
+            if lifespan:
+                await stack.enter_async_context(lifespan())
+            await stack.enter_async_context(_at_work(running))
+            yield
+
+    app = FastAPI(title=name, version="1", lifespan=life, redirect_slashes=False)
+    install_problem_handlers(app)
+    app.include_router(health_routes(has_database=has_database))
+    for router in routers:
+        app.include_router(router)
+    if subscriptions:
+        app.include_router(event_routes(subscriptions))
+        subscribe_to_dead_letters(app, name)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Telemetry)
+    return app
+
+
+@asynccontextmanager
+async def _at_work(workers: Sequence[Worker]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(worker.run(), name=worker.name) for worker in workers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+

@@ -1,0 +1,182 @@
+"""Consumes bulk deliveries: each event takes effect once, a batch in one transaction."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import structlog
+from contracts import Event
+from fastapi import APIRouter, Depends
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chassis.cloud_event import CloudEvent
+from chassis.database import database
+from chassis.dead_letters import record_dead_letter
+from chassis.event_log import traces_by_key
+from chassis.identity import require_app_token
+from chassis.tables import SeenEvent
+from chassis.telemetry import context_of, tracer
+from chassis.transience import is_transient
+
+log = structlog.get_logger(__name__)
+
+Handler: TypeAlias = Callable[[AsyncSession, Sequence[Any]], Awaitable[None]]
+Subscriptions: TypeAlias = Mapping[type[Event], Handler]
+
+CONSUMED = Counter("events_consumed_total", "Events by what became of them.", ["topic", "outcome"])
+
+
+class Status(StrEnum):
+    """Dapr understands these words in upper case only, and retries anything else.
+
+    There is no DROP: it would send the event to the dead-letter topic, but without a reason.
+    """
+
+    SUCCESS = "SUCCESS"
+    RETRY = "RETRY"
+
+
+class Entry(BaseModel):
+    """One event of a bulk delivery; `event` is validated alone, so that it fails alone."""
+
+    entryId: str  # noqa: N815  # Dapr's name
+    event: Any
+
+
+class Delivery(BaseModel):
+    """The body of a bulk delivery."""
+
+    entries: list[Entry]
+
+
+@dataclass(frozen=True)
+class Received:
+    entry_id: str
+    raw: Any
+    id: UUID
+    event: Event
+    trace_parent: str | None
+
+
+Outcomes: TypeAlias = dict[str, Status]
+
+
+def event_routes(subscriptions: Subscriptions) -> APIRouter:
+    """A route for each subscribed topic, where only the own sidecar may post."""
+    router = APIRouter(
+        prefix="/events", include_in_schema=False, dependencies=[Depends(require_app_token)]
+    )
+    for event, handler in subscriptions.items():
+        router.add_api_route(f"/{event.topic}", _route(event, handler), methods=["POST"])
+    return router
+
+
+def _route(event: type[Event], handler: Handler) -> Callable[..., Awaitable[dict[str, Any]]]:
+    async def receive(delivery: Delivery) -> dict[str, Any]:
+        outcomes = await consume(event, handler, delivery.entries)
+        return {"statuses": [{"entryId": i, "status": s} for i, s in outcomes.items()]}
+
+    return receive
+
+
+async def consume(event: type[Event], handler: Handler, entries: Sequence[Entry]) -> Outcomes:
+    """Handles a batch; the outcome of every entry by its id."""
+    outcomes: Outcomes = {}
+    batch: list[Received] = []
+    for entry in entries:
+        try:
+            batch.append(_parse(event, entry))
+        except ValidationError as error:
+            outcomes[entry.entryId] = await _bury(event.topic, entry.event, error)
+    return outcomes | await _handle(event.topic, handler, batch)
+
+
+def _parse(event: type[Event], entry: Entry) -> Received:
+    envelope = CloudEvent.model_validate(entry.event)
+    fact = event.model_validate(envelope.data)
+    return Received(entry.entryId, entry.event, envelope.id, fact, envelope.producertrace)
+
+
+async def _handle(topic: str, handler: Handler, batch: Sequence[Received]) -> Outcomes:
+    """One transaction for the batch; if it is poisoned, halves, until the poison stands alone."""
+    if not batch:
+        return {}
+    try:
+        await _take_effect(topic, handler, batch)
+    except Exception as error:  # noqa: BLE001  # whatever a handler raises decides an outcome
+        if is_transient(error):
+            return _postpone(topic, batch, error)
+        if len(batch) == 1:
+            return {batch[0].entry_id: await _bury(topic, batch[0].raw, error)}
+        half = len(batch) // 2
+        first = await _handle(topic, handler, batch[:half])
+        return first | await _handle(topic, handler, batch[half:])
+    return {received.entry_id: Status.SUCCESS for received in batch}
+
+
+async def _take_effect(topic: str, handler: Handler, batch: Sequence[Received]) -> None:
+    traces = {r.event.key: r.trace_parent for r in batch if r.trace_parent}
+    token = traces_by_key.set(traces)
+    try:
+        async with database.transaction() as session:
+            fresh = await _unseen(session, batch)
+            with _spans(topic, fresh):
+                if fresh:
+                    await handler(session, [received.event for received in fresh])
+    finally:
+        traces_by_key.reset(token)
+    CONSUMED.labels(topic, "done").inc(len(fresh))
+    CONSUMED.labels(topic, "duplicate").inc(len(batch) - len(fresh))
+
+
+async def _unseen(session: AsyncSession, batch: Sequence[Received]) -> list[Received]:
+    """Enters the batch in the inbox; returns what was not there yet, each event once.
+
+    Ids are entered in order, so that two deliveries of the same events cannot deadlock.
+    """
+    by_id = {received.id: received for received in batch}
+    entered = await session.scalars(
+        insert(SeenEvent)
+        .values([{"event_id": event_id} for event_id in sorted(by_id)])
+        .on_conflict_do_nothing()
+        .returning(SeenEvent.event_id)
+    )
+    new = set(entered)
+    return [received for event_id, received in by_id.items() if event_id in new]
+
+
+def _spans(topic: str, batch: Sequence[Received]) -> ExitStack:
+    """A span for each event in its own producer's trace, all covering the batch's work."""
+    stack = ExitStack()
+    for received in batch:
+        span = tracer.start_span(
+            f"consume {topic}", context_of(received.trace_parent), SpanKind.CONSUMER
+        )
+        span.set_attribute("messaging.batch.message_count", len(batch))
+        stack.callback(span.end)
+    return stack
+
+
+def _postpone(topic: str, batch: Sequence[Received], error: Exception) -> Outcomes:
+    log.warning("events_postponed", topic=topic, events=len(batch), error=repr(error))
+    CONSUMED.labels(topic, "retry").inc(len(batch))
+    return {received.entry_id: Status.RETRY for received in batch}
+
+
+async def _bury(topic: str, raw: Any, error: Exception) -> Status:
+    """Records an event that can never take effect, with the reason, and tells Dapr it is done."""
+    log.error("event_refused", topic=topic, error=repr(error))
+    try:
+        await record_dead_letter(topic, raw, reason=repr(error))
+    except Exception as trouble:  # noqa: BLE001  # without a record the event must come again
+        log.warning("dead_letter_not_recorded", topic=topic, error=repr(trouble))
+        return Status.RETRY
+    CONSUMED.labels(topic, "refused").inc()
+    return Status.SUCCESS

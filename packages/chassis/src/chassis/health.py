@@ -1,0 +1,54 @@
+"""Health, readiness and metrics of a service."""
+
+import asyncio
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from sqlalchemy import func, select
+
+from chassis.database import database
+from chassis.problems import Unavailable
+from chassis.sidecar import sidecar
+from chassis.tables import DeadLetter, LoggedEvent
+
+OUTBOX_DEPTH = Gauge("outbox_depth", "Events committed and not yet published.")
+OUTBOX_AGE = Gauge("outbox_age_seconds", "Age of the oldest unpublished event.")
+DEAD_LETTERS = Gauge("dead_letters", "Events at the dead-letter desk.")
+_PING_SECONDS = 2
+
+
+def health_routes(*, has_database: bool) -> APIRouter:
+    """`/health` is what the sidecar probes, so it must not ask the sidecar; `/ready` does."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        if has_database:
+            async with asyncio.timeout(_PING_SECONDS):
+                await database.ping()
+        return {"status": "ok"}
+
+    @router.get("/ready")
+    async def ready() -> dict[str, str]:
+        if not await sidecar.is_ready():
+            raise Unavailable("The sidecar is not ready.")
+        return await health()
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        if has_database:
+            await _measure_backlog()
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _measure_backlog() -> None:
+    oldest = func.extract("epoch", func.now() - func.min(LoggedEvent.created_at))
+    waiting = select(func.count(), oldest).where(LoggedEvent.published_at.is_(None))
+    async with database.transaction() as session:
+        depth, age = (await session.execute(waiting)).one()
+        letters = await session.scalar(select(func.count()).select_from(DeadLetter))
+    OUTBOX_DEPTH.set(depth)
+    OUTBOX_AGE.set(float(age or 0))
+    DEAD_LETTERS.set(letters or 0)

@@ -1,0 +1,190 @@
+"""The one client of a process to its own Dapr sidecar.
+
+Invocation and bulk publishing go over HTTP on one pooled session; the SDK's gRPC client serves
+the building blocks that are called rarely. Retries, timeouts and breakers are the sidecar's: the
+limits here only keep a dead sidecar from holding a request for ever.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+import grpc
+import structlog
+from dapr.aio.clients import DaprClient
+from dapr.clients.grpc._state import StateItem
+from opentelemetry import propagate
+
+from chassis.problems import Unavailable
+from chassis.settings import settings
+
+log = structlog.get_logger(__name__)
+
+PUBSUB = "pubsub"
+STATE_STORE = "statestore"
+START_DEADLINE_SECONDS = 60
+T = TypeVar("T")
+
+
+class SidecarUnavailable(Unavailable):
+    """The sidecar, or the service behind it, did not answer."""
+
+    transient = True
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the invoked service answered; any status, for only the caller knows what it means."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Sidecar:
+    def __init__(self) -> None:
+        self._http: aiohttp.ClientSession | None = None
+        self._grpc: DaprClient | None = None
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Waits until the sidecar serves outbound calls; raises `TimeoutError` if it never does."""
+        base = f"http://127.0.0.1:{settings().dapr_http_port}"
+        headers = {"dapr-api-token": settings().dapr_api_token}
+        limits = aiohttp.ClientTimeout(total=30, connect=3)
+        connector = aiohttp.TCPConnector(limit=100)
+        async with aiohttp.ClientSession(
+            base, headers=headers, timeout=limits, connector=connector
+        ) as self._http:
+            await self._wait_until_ready()
+            async with DaprClient(f"127.0.0.1:{settings().dapr_grpc_port}") as self._grpc:
+                yield
+        self._http = self._grpc = None
+
+    async def _wait_until_ready(self) -> None:
+        async with asyncio.timeout(START_DEADLINE_SECONDS):
+            while not await self.is_ready():
+                await asyncio.sleep(0.1)
+
+    async def is_ready(self) -> bool:
+        """True if the sidecar's components are loaded; asks nothing of this service itself."""
+        try:
+            async with self._session.get("/v1.0/healthz/outbound") as reply:
+                return reply.status < 300
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            raise SidecarUnavailable("The sidecar client is not connected.")
+        return self._http
+
+    @property
+    def _sdk(self) -> DaprClient:
+        if self._grpc is None:
+            raise SidecarUnavailable("The sidecar client is not connected.")
+        return self._grpc
+
+    async def invoke(  # noqa: PLR0913
+        self,
+        app_id: str,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Calls a route of another app or of an HTTP endpoint; `path` has no leading slash.
+
+        Raises `SidecarUnavailable` when the call did not reach the callee or timed out.
+        """
+        sent = {**(headers or {}), "Content-Type": content_type}
+        propagate.inject(sent)
+        url = f"/v1.0/invoke/{app_id}/method/{path}"
+        try:
+            async with self._session.request(method, url, data=body, headers=sent) as got:
+                reply = Reply(got.status, got.headers, await got.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SidecarUnavailable(f"{app_id} did not answer.") from error
+        if _is_sidecars_own_error(reply):
+            log.warning("invocation_failed", callee=app_id, answer=reply.body[:300])
+            raise SidecarUnavailable(f"{app_id} is not reachable.")
+        return reply
+
+    async def publish(self, topic: str, events: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Publishes whole CloudEvents in bulk; returns the ids of those that were refused.
+
+        Raises `SidecarUnavailable` if nothing is known of any of them. An id that is not in the
+        answer may still be lost: Dapr's RabbitMQ component reports some refusals as success.
+        """
+        body = json.dumps(
+            [
+                {"entryId": e["id"], "event": e, "contentType": "application/cloudevents+json"}
+                for e in events
+            ]
+        )
+        url = f"/v1.0-alpha1/publish/bulk/{PUBSUB}/{topic}"
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with self._session.post(url, data=body, headers=headers) as reply:
+                answer = await reply.read()
+                status = reply.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SidecarUnavailable("The sidecar did not take the events.") from error
+        return set() if status < 300 else _refused(answer)
+
+    async def get_states(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The values of those keys that have one."""
+        reply = await _call(self._sdk.get_bulk_state(STATE_STORE, keys))
+        return {item.key: item.data for item in reply.items if item.data}
+
+    async def save_states(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
+        lifetime = {"ttlInSeconds": str(ttl_seconds)}
+        items = [StateItem(key, value, metadata=lifetime) for key, value in values.items()]
+        await _call(self._sdk.save_bulk_state(STATE_STORE, items))
+
+    async def delete_states(self, keys: Sequence[str]) -> None:
+        await asyncio.gather(*(_call(self._sdk.delete_state(STATE_STORE, key)) for key in keys))
+
+    async def secret(self, store: str, key: str) -> str:
+        reply = await _call(self._sdk.get_secret(store, key))
+        return reply.secret[key]
+
+    async def call_binding(
+        self, name: str, operation: str, data: str, metadata: dict[str, str]
+    ) -> None:
+        await _call(self._sdk.invoke_binding(name, operation, data, metadata))
+
+
+def _is_sidecars_own_error(reply: Reply) -> bool:
+    """The sidecar answers in the callee's place with an `errorCode` of its own."""
+    return reply.status >= 500 and b'"errorCode":"ERR_' in reply.body.replace(b" ", b"")
+
+
+def _refused(answer: bytes) -> set[str]:
+    try:
+        failed = json.loads(answer).get("failedEntries")
+    except ValueError:
+        failed = None
+    if not failed:
+        raise SidecarUnavailable(f"The sidecar refused the events: {answer[:300]!r}")
+    return {entry["entryId"] for entry in failed}
+
+
+async def _call(call: Awaitable[T]) -> T:
+    try:
+        return await asyncio.wait_for(call, timeout=10)
+    except (grpc.RpcError, TimeoutError) as error:
+        raise SidecarUnavailable("The sidecar did not do what it was asked.") from error
+
+
+sidecar = Sidecar()

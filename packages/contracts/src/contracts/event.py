@@ -1,0 +1,26 @@
+"""What every event is: an immutable fact with a topic and the key of the thing it happened to."""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Fact(BaseModel):
+    """An immutable value; unknown fields are ignored, so that producers may add some."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Event(Fact):
+    """Something that happened, named in the past tense.
+
+    `topic` is the pub/sub topic and the CloudEvent `type`; `key_field` names the field whose
+    value becomes the CloudEvent `subject`. Changes are additive; anything else is a new topic.
+    """
+
+    topic: ClassVar[str]
+    key_field: ClassVar[str] = "order_id"
+
+    @property
+    def key(self) -> str:
+        return str(getattr(self, self.key_field))

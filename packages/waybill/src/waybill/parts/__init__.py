@@ -1,0 +1,1 @@
+"""The parts of the platform, one module each: how to prepare, start and probe it."""

@@ -1,0 +1,139 @@
+"""A private RabbitMQ node: own ports, own data, own epmd, and none of the system's settings."""
+
+import base64
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import aiohttp
+
+from waybill import ports
+from waybill.credentials import PlatformSecrets, write_private
+from waybill.errors import Failure
+from waybill.parts.command import infrastructure
+from waybill.processes import Supervised
+from waybill.project import Project
+from waybill.waiting import all_listen, answers
+
+VHOST = "waybill"
+
+_SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server")
+"""Looked at before PATH: Debian's command on PATH insists on the system's own user."""
+
+_CONFIGURATION = """\
+listeners.tcp.1 = {host}:{amqp}
+management.tcp.ip = {host}
+management.tcp.port = {management}
+load_definitions = {definitions}
+disk_free_limit.absolute = 200MB
+raft.wal_max_size_bytes = 67108864
+log.file = false
+log.console = true
+log.console.level = warning
+"""
+
+
+def find_server() -> Path | None:
+    candidates = (*_SERVERS, shutil.which("rabbitmq-server"))
+    return next((Path(path) for path in candidates if path and Path(path).exists()), None)
+
+
+def processes(project: Project, secrets: PlatformSecrets) -> tuple[Supervised, Supervised]:
+    """epmd, which tells Erlang nodes each other's ports, and the node itself.
+
+    Left to itself the node would start an epmd that outlives it.
+    """
+    home = project.state / "rabbitmq"
+    home.mkdir(parents=True, exist_ok=True)
+    _configure(home, secrets)
+    return _epmd(project), _node(project, home, secrets)
+
+
+def _epmd(project: Project) -> Supervised:
+    program = shutil.which("epmd")
+    if program is None:
+        raise Failure("Erlang's epmd is missing.", fix="reinstall Erlang (Debian: erlang-base)")
+    argv = [program, "-port", str(ports.RABBITMQ_EPMD), "-address", ports.HOST]
+    port = ports.RABBITMQ_EPMD
+    return Supervised("epmd", infrastructure(project, "epmd", argv), all_listen(port), ports=[port])
+
+
+def _node(project: Project, home: Path, secrets: PlatformSecrets) -> Supervised:
+    server = find_server()
+    if server is None:
+        raise Failure("RabbitMQ is not installed.", fix="waybill doctor")
+    auth = aiohttp.BasicAuth(secrets.rabbitmq_user, secrets.rabbitmq_password)
+    check = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}/api/health/checks"
+    return Supervised(
+        "rabbitmq",
+        infrastructure(project, "rabbitmq", [str(server)], _environment(home)),
+        answers(f"{check}/port-listener/{ports.RABBITMQ_AMQP}", auth),
+        ports=[ports.RABBITMQ_AMQP, ports.RABBITMQ_MANAGEMENT, ports.RABBITMQ_DISTRIBUTION],
+        grace_seconds=20,
+    )
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {
+        "HOME": str(home),  # of the Erlang cookie
+        "RABBITMQ_NODENAME": "waybill@localhost",
+        "RABBITMQ_CONF_ENV_FILE": str(home / "no-rabbitmq-env.conf"),
+        "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "no-advanced.config"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(home / "generated"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(home / "data"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_NODE_IP_ADDRESS": ports.HOST,
+        "RABBITMQ_NODE_PORT": str(ports.RABBITMQ_AMQP),
+        "RABBITMQ_DIST_PORT": str(ports.RABBITMQ_DISTRIBUTION),
+        "ERL_EPMD_PORT": str(ports.RABBITMQ_EPMD),
+        "ERL_EPMD_ADDRESS": ports.HOST,
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        # The start script becomes the node instead of waiting for it as its parent.
+        "RUNNING_UNDER_SYSTEMD": "1",
+    }
+
+
+def _configure(home: Path, secrets: PlatformSecrets) -> None:
+    definitions = home / "definitions.json"
+    write_private(definitions, json.dumps(_definitions(secrets), indent=2))
+    write_private(home / "enabled_plugins", "[rabbitmq_management].\n")
+    write_private(
+        home / "rabbitmq.conf",
+        _CONFIGURATION.format(
+            host=ports.HOST,
+            amqp=ports.RABBITMQ_AMQP,
+            management=ports.RABBITMQ_MANAGEMENT,
+            definitions=definitions,
+        ),
+    )
+
+
+def _definitions(secrets: PlatformSecrets) -> dict[str, object]:
+    """One user in one virtual host; with definitions at hand the node makes no `guest`."""
+    user = secrets.rabbitmq_user
+    return {
+        "users": [
+            {
+                "name": user,
+                "password_hash": _password_hash(secrets.rabbitmq_password),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": ["monitoring", "policymaker"],
+            }
+        ],
+        "vhosts": [{"name": VHOST}],
+        "permissions": [
+            {"user": user, "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}
+        ],
+    }
+
+
+def _password_hash(password: str) -> str:
+    """RabbitMQ's format; a salt made from the password keeps the file the same between starts.
+
+    The password is 192 random bits, so a salt has nothing to protect here.
+    """
+    salt = hashlib.sha256(b"salt" + password.encode()).digest()[:4]
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()

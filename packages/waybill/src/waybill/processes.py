@@ -1,0 +1,234 @@
+"""Keeps one process alive: starts it, notices its end at once, starts it again, stops it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+
+from waybill.errors import Failure, last_lines
+from waybill.waiting import Condition, until
+
+_LONG_LIFE_SECONDS = 60
+"""A process that lived this long did not die of its start: the back-off begins anew."""
+_MAX_BACKOFF_SECONDS = 30
+
+
+class State(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    BACKING_OFF = "backing off"
+
+
+@dataclass(frozen=True)
+class Command:
+    """All that is needed to start a process again exactly as it was."""
+
+    argv: Sequence[str]
+    cwd: Path
+    env: Mapping[str, str] = field(repr=False)
+    log: Path
+    uid: int | None = None
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603  # argv is ours, and no shell reads it
+                self.argv,
+                cwd=self.cwd,
+                env=self.env,
+                user=self.uid,
+                group=self.uid,
+                extra_groups=None if self.uid is None else [],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # Ctrl-C is for the supervisor, which stops things in order
+            )
+
+
+class _Hold:
+    """A race-free hold on a process, our child or not: its pid cannot come to mean another."""
+
+    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None) -> None:
+        self.pid = pid
+        self.started_at = psutil.Process(pid).create_time()
+        self.exit_code: int | None = None
+        self._child = child
+        self._descriptor = os.pidfd_open(pid)
+        self._ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._descriptor, self._end)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
+    async def end(self) -> None:
+        await self._ended.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, number)
+
+    def _end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        if self._child is not None:
+            self.exit_code = self._child.wait()
+        self._ended.set()
+
+
+class Supervised:
+    """One named process. `start` or `adopt` it, wait until it is ready, then `keep_alive`."""
+
+    def __init__(  # noqa: PLR0913  # each is a fact about the process
+        self,
+        name: str,
+        command: Command,
+        ready: Condition,
+        *,
+        ports: Sequence[int] = (),
+        stop_signal: signal.Signals = signal.SIGTERM,
+        grace_seconds: float = 10,
+    ) -> None:
+        self.name = name
+        self.command = command
+        self.ready = ready
+        self.ports = ports
+        self.restarts = 0
+        self.state = State.STOPPED
+        self._stop_signal = stop_signal
+        self._grace_seconds = grace_seconds
+        self._hold: _Hold | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._hold.pid if self._hold and not self._hold.has_ended else None
+
+    @property
+    def started_at(self) -> float | None:
+        return self._hold.started_at if self._hold and not self._hold.has_ended else None
+
+    def start(self) -> None:
+        child = self.command.spawn()
+        self._hold = _Hold(child.pid, child)
+        self.state = State.STARTING
+
+    def adopt(self, pid: int) -> None:
+        """Takes over a process that somebody else started with `command`."""
+        self._hold = _Hold(pid, None)
+        self.state = State.STARTING
+
+    async def wait_ready(self, seconds: float) -> None:
+        """Raises a Failure when the process ends first, or is not ready in time."""
+        hold = self._running()
+        ready = asyncio.ensure_future(until(self.ready, seconds=seconds))
+        ended = asyncio.ensure_future(hold.end())
+        try:
+            await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise self._failure(f"ended while it started ({_describe(hold.exit_code)})")
+            ready.result()
+        except TimeoutError:
+            raise self._failure(f"was not ready after {seconds:.0f} s") from None
+        finally:
+            ready.cancel()
+            ended.cancel()
+        self.state = State.RUNNING
+
+    def keep_alive(self, report: Callable[[str], None]) -> None:
+        """From now on a death is reported, and answered with a new start."""
+        self._keeper = asyncio.create_task(self._revive(report), name=f"keep {self.name} alive")
+
+    async def restart(self, report: Callable[[str], None], seconds: float = 60) -> None:
+        await self.stop()
+        self.start()
+        self.restarts += 1
+        self.keep_alive(report)
+        await self.wait_ready(seconds)
+
+    async def stop(self) -> None:
+        """Asks, waits as long as the process may take, then kills."""
+        await self._dismiss_keeper()
+        if self._hold and not self._hold.has_ended:
+            self.state = State.STOPPING
+            self._hold.send(self._stop_signal)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hold.end(), self._grace_seconds)
+            self._hold.send(signal.SIGKILL)
+            await self._hold.end()
+        self.state = State.STOPPED
+
+    def kill(self) -> None:
+        if self._hold:
+            self._hold.send(signal.SIGKILL)
+
+    async def _revive(self, report: Callable[[str], None]) -> None:
+        short_lives = 0
+        while True:
+            hold = self._running()
+            await hold.end()
+            lived = time.time() - hold.started_at
+            short_lives = 0 if lived >= _LONG_LIFE_SECONDS else short_lives + 1
+            pause = _backoff(short_lives)
+            report(self._obituary(hold, pause))
+            self.state = State.BACKING_OFF
+            await asyncio.sleep(pause)
+            self.start()
+            self.restarts += 1
+            await self._settle(report)
+
+    async def _settle(self, report: Callable[[str], None]) -> None:
+        try:
+            await self.wait_ready(60)
+        except Failure as failure:
+            report(str(failure))
+        else:
+            report(f"{self.name} is back (pid {self.pid})")
+
+    async def _dismiss_keeper(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
+            self._keeper = None
+
+    def _running(self) -> _Hold:
+        if self._hold is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._hold
+
+    def _obituary(self, hold: _Hold, pause: float) -> str:
+        when = f"in {pause:.0f} s" if pause else "now"
+        cause = _describe(hold.exit_code)
+        return f"{self.name} (pid {hold.pid}) died, {cause}; starting it again {when}"
+
+    def _failure(self, what: str) -> Failure:
+        log = self.command.log
+        return Failure(
+            f"{self.name} {what}. The end of {log}:\n{last_lines(log)}",
+            fix="`waybill doctor` checks ports, versions, disk and memory.",
+        )
+
+
+def _backoff(short_lives: int) -> float:
+    """None for the first death, then 1, 2, 4 … seconds."""
+    return 0 if short_lives < 2 else min(_MAX_BACKOFF_SECONDS, 2.0 ** (short_lives - 2))  # noqa: PLR2004
+
+
+def _describe(exit_code: int | None) -> str:
+    """`None` for a process that was not our child: only its parent learns how it ended."""
+    if exit_code is None:
+        return "how is not known"
+    if exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"

@@ -1,0 +1,8 @@
+"""Composition root of `orders`."""
+
+from chassis.app import create_app
+
+from orders.api import router
+from orders.subscriptions import subscriptions
+
+app = create_app("orders", routers=[router], subscriptions=subscriptions)

@@ -1,0 +1,43 @@
+"""Named queries over orders."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from orders.domain import HistoryEntry, Order
+
+
+async def lock(session: AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Order]:
+    """The orders, locked in the order of their ids, so that batches cannot deadlock."""
+    query = select(Order).where(Order.id.in_(set(ids))).order_by(Order.id).with_for_update()
+    return {order.id: order for order in await session.scalars(query)}
+
+
+async def find(
+    session: AsyncSession, order_id: UUID, visible: ColumnElement[bool], *, lock: bool = False
+) -> Order | None:
+    query = select(Order).where(Order.id == order_id, visible).options(selectinload(Order.items))
+    return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def history_of(session: AsyncSession, order: Order) -> Sequence[HistoryEntry]:
+    return (await session.scalars(order.history.select().order_by(HistoryEntry.version))).all()
+
+
+async def page(
+    session: AsyncSession, visible: ColumnElement[bool], *, offset: int, limit: int
+) -> tuple[Sequence[Order], int]:
+    """The newest orders first (ids grow with time), and how many there are in all."""
+    total = await session.scalar(select(func.count()).select_from(Order).where(visible))
+    query = (
+        select(Order)
+        .where(visible)
+        .order_by(Order.id.desc())
+        .offset(offset)
+        .limit(limit)
+        .options(selectinload(Order.items))
+    )
+    return (await session.scalars(query)).all(), total or 0
