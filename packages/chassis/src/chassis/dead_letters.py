@@ -22,11 +22,15 @@ async def record_dead_letter(topic: str, raw: Any, reason: str) -> None:
     """Keeps the event as it came; the same event again only counts as another attempt."""
     payload = raw if isinstance(raw, str) else json.dumps(raw, sort_keys=True, default=str)
     envelope = _envelope(raw)
-    letter = insert(DeadLetter).values(
+    letter = insert(
+        DeadLetter
+    ).values(
         id=uuid5(NAMESPACE_URL, f"{topic} {envelope.id if envelope else payload}"),
         event_id=envelope and envelope.id,
         topic=topic,
-        payload=payload.replace("\x00", "\ufffd"),  # PostgreSQL's text takes every character but NUL
+        payload=payload.replace(
+            "\x00", "\ufffd"
+        ),  # PostgreSQL's text takes every character but NUL
         reason=reason[:_LONGEST_REASON].replace("\x00", "\ufffd"),
         trace_parent=envelope and envelope.producertrace,
     )

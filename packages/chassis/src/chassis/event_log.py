@@ -1,9 +1,10 @@
 """The event log: events are committed with the change they tell of, then relayed to the broker."""
 
 import asyncio
-import contextvars
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from itertools import groupby
+from types import MappingProxyType
 
 import structlog
 from contracts import Event
@@ -25,8 +26,9 @@ PUBLISHED = Counter("events_published_total", "Events handed to the sidecar.", [
 
 # While a batch is consumed: the trace of each event in it, by key, so that what a handler appends
 # for one order continues that order's trace and not its neighbour's.
-traces_by_key: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
-    "traces_by_key", default={}
+traces_by_key: ContextVar[Mapping[str, str]] = ContextVar(
+    "traces_by_key",
+    default=MappingProxyType({}),  # a proxy cannot be changed
 )
 
 
@@ -98,4 +100,3 @@ async def _publish(topic: str, rows: list[LoggedEvent]) -> list[LoggedEvent]:
     taken = [row for row in rows if str(row.id) not in refused]
     PUBLISHED.labels(topic).inc(len(taken))
     return taken
-

@@ -24,7 +24,9 @@ class IdempotencyKeyReused(Problem):
 
 
 def _given_key(
-    key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)] = None,
+    key: Annotated[
+        str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)
+    ] = None,
 ) -> str:
     if key is None:
         raise IdempotencyKeyMissing("Send an Idempotency-Key header, so that a retry is safe.")
@@ -34,7 +36,7 @@ def _given_key(
 RequestKey = Annotated[str, Depends(_given_key)]
 
 
-async def once(  # noqa: PLR0913
+async def once(
     session: AsyncSession,
     caller: object,
     key: str,
@@ -50,9 +52,7 @@ async def once(  # noqa: PLR0913
     """
     fingerprint = _fingerprint(request)
     claim = insert(IdempotencyKey).values(caller=str(caller), key=key, fingerprint=fingerprint)
-    claimed = await session.scalar(
-        claim.on_conflict_do_nothing().returning(IdempotencyKey.key)
-    )
+    claimed = await session.scalar(claim.on_conflict_do_nothing().returning(IdempotencyKey.key))
     if claimed is None:
         return await _first_answer(session, str(caller), key, fingerprint)
     answer = (await effect()).model_dump(mode="json")
@@ -72,9 +72,7 @@ def _fingerprint(request: BaseModel | str) -> str:
 async def _first_answer(
     session: AsyncSession, caller: str, key: str, fingerprint: str
 ) -> JSONResponse:
-    first = (
-        await session.scalars(select(IdempotencyKey).filter_by(caller=caller, key=key))
-    ).one()
+    first = (await session.scalars(select(IdempotencyKey).filter_by(caller=caller, key=key))).one()
     if first.fingerprint != fingerprint:
         raise IdempotencyKeyReused("This Idempotency-Key came before with a different request.")
     return JSONResponse(first.answer, first.status or 200, headers={"Idempotent-Replayed": "true"})

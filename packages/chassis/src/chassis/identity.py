@@ -1,4 +1,4 @@
-"""Who is calling: verifies access tokens, and that a sidecar-only route is called by the sidecar."""
+"""Who is calling: verifies access tokens, and keeps sidecar-only routes to the sidecar."""
 
 import hmac
 import time
@@ -91,7 +91,7 @@ class TokenVerifier:
         if time.monotonic() - self._fetched_at < _REFETCH_AFTER_SECONDS:
             return
         reply = await sidecar.invoke("users", JWKS_PATH)
-        if reply.status != 200:
+        if not reply.ok:
             raise Unavailable("The keys that tokens are verified with cannot be had.")
         self._fetched_at = time.monotonic()
         self.trust(reply.json())

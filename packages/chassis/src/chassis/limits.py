@@ -1,14 +1,15 @@
 """Refuses a request whose body is larger than a service can want."""
 
+from http import HTTPStatus
+
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.problems import problem_response
 from chassis.settings import settings
 
-
-class BodyTooLarge(Exception):
-    pass
+TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class BodyLimit:
@@ -22,14 +23,15 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = settings().max_body_bytes
-        refusal = problem_response(413, f"The body may have {limit} bytes at most.")
-        if int(Headers(scope=scope).get("content-length") or 0) > limit:
-            await refusal(scope, receive, send)
-            return
-        try:
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdecimal() and int(declared) > limit:
+            await problem_response(TOO_LARGE, _refusal(limit))(scope, receive, send)
+        else:
             await self._app(scope, _counted(receive, limit), send)
-        except BodyTooLarge:
-            await refusal(scope, receive, send)
+
+
+def _refusal(limit: int) -> str:
+    return f"The body may have {limit} bytes at most."
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
@@ -40,7 +42,8 @@ def _counted(receive: Receive, limit: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > limit:
-            raise BodyTooLarge
+            # FastAPI turns any other exception that reading the body raises into a 400.
+            raise HTTPException(TOO_LARGE, _refusal(limit))
         return message
 
     return counted

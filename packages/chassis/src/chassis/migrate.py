@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 
-
 def migrations_of(service: str) -> Path:
     """`services/<service>/migrations`, beside the `src` that the package was found in."""
     package = importlib.import_module(service)
@@ -32,7 +31,8 @@ def upgrade(connection: Connection, service: str) -> None:
     script = ScriptDirectory.from_config(config)
 
     def steps(revision: Any, _: Any) -> Any:
-        return script._upgrade_revs("head", revision)  # noqa: SLF001  # as alembic.command does
+        # As alembic.command.upgrade does it, but on a connection of ours.
+        return script._upgrade_revs("head", revision)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     with EnvironmentContext(config, script, fn=steps) as environment:
         environment.configure(connection=connection, target_metadata=None)

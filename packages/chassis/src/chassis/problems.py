@@ -8,10 +8,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from chassis.transience import is_transient
+from chassis.transience import is_transient, is_unstorable_text
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +89,9 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this type only
     errors = error.errors()
     if any(e["type"] == "json_invalid" for e in errors):
-        return problem_response(400, "The request body is not valid JSON.", errors=_violations(errors))
+        return problem_response(
+            400, "The request body is not valid JSON.", errors=_violations(errors)
+        )
     fields = ", ".join(violation["field"] for violation in _violations(errors))
     return problem_response(422, f"Not valid: {fields}.", errors=_violations(errors))
 
@@ -98,7 +101,9 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     return problem_response(error.status_code, str(error.detail), error.headers)
 
 
-async def _away(request: Request, error: Exception) -> JSONResponse:
+async def _failed_io(request: Request, error: Exception) -> JSONResponse:
+    if is_unstorable_text(error):
+        return problem_response(422, "A text has a character that cannot be stored, such as NUL.")
     if not is_transient(error):
         return await _unexpected(request, error)
     log.warning("dependency_unavailable", error=repr(error))
@@ -115,5 +120,5 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     for error in (DBAPIError, PoolTimeout, OSError, TimeoutError):
-        app.add_exception_handler(error, _away)
+        app.add_exception_handler(error, _failed_io)
     app.add_exception_handler(Exception, _unexpected)

@@ -7,15 +7,17 @@ limits here only keep a dead sidecar from holding a request for ever.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
 import grpc
 import structlog
 from dapr.aio.clients import DaprClient
+from dapr.clients.grpc._helpers import to_bytes
 from dapr.clients.grpc._state import StateItem
 from opentelemetry import propagate
 
@@ -44,6 +46,10 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def ok(self) -> bool:
+        return self.status < HTTPStatus.MULTIPLE_CHOICES
+
     def json(self) -> Any:
         return json.loads(self.body)
 
@@ -54,7 +60,7 @@ class Sidecar:
         self._grpc: DaprClient | None = None
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[None]:
+    async def connected(self) -> AsyncGenerator[None]:
         """Waits until the sidecar serves outbound calls; raises `TimeoutError` if it never does."""
         base = f"http://127.0.0.1:{settings().dapr_http_port}"
         headers = {"dapr-api-token": settings().dapr_api_token}
@@ -70,14 +76,14 @@ class Sidecar:
 
     async def _wait_until_ready(self) -> None:
         async with asyncio.timeout(START_DEADLINE_SECONDS):
-            while not await self.is_ready():
-                await asyncio.sleep(0.1)
+            while not await self.is_ready():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)  # a process we do not own can only be asked
 
     async def is_ready(self) -> bool:
         """True if the sidecar's components are loaded; asks nothing of this service itself."""
         try:
             async with self._session.get("/v1.0/healthz/outbound") as reply:
-                return reply.status < 300
+                return reply.ok
         except (aiohttp.ClientError, TimeoutError):
             return False
 
@@ -93,7 +99,7 @@ class Sidecar:
             raise SidecarUnavailable("The sidecar client is not connected.")
         return self._grpc
 
-    async def invoke(  # noqa: PLR0913
+    async def invoke(
         self,
         app_id: str,
         path: str,
@@ -137,15 +143,15 @@ class Sidecar:
         try:
             async with self._session.post(url, data=body, headers=headers) as reply:
                 answer = await reply.read()
-                status = reply.status
+                taken = reply.ok
         except (aiohttp.ClientError, TimeoutError) as error:
             raise SidecarUnavailable("The sidecar did not take the events.") from error
-        return set() if status < 300 else _refused(answer)
+        return set() if taken else _refused(answer)
 
     async def get_states(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The values of those keys that have one."""
         reply = await _call(self._sdk.get_bulk_state(STATE_STORE, keys))
-        return {item.key: item.data for item in reply.items if item.data}
+        return {item.key: to_bytes(item.data) for item in reply.items if item.data}
 
     async def save_states(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
         lifetime = {"ttlInSeconds": str(ttl_seconds)}
@@ -167,7 +173,10 @@ class Sidecar:
 
 def _is_sidecars_own_error(reply: Reply) -> bool:
     """The sidecar answers in the callee's place with an `errorCode` of its own."""
-    return reply.status >= 500 and b'"errorCode":"ERR_' in reply.body.replace(b" ", b"")
+    return (
+        reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        and b'"errorCode":"ERR_' in reply.body.replace(b" ", b"")
+    )
 
 
 def _refused(answer: bytes) -> set[str]:

@@ -36,8 +36,8 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  # SQLAlchemy reads a plain class attribute
         str: Text,
         datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[dict[str, Any]]: JSONB,
+        dict[str, Any]: JSONB(none_as_null=True),
+        list[dict[str, Any]]: JSONB(none_as_null=True),
     }
 
 
@@ -46,7 +46,9 @@ class LoggedEvent(Base):
 
     __tablename__ = "event_log"
     __table_args__ = (
-        Index("ix_event_log_unpublished", "sequence", postgresql_where=text("published_at IS NULL")),
+        Index(
+            "ix_event_log_unpublished", "sequence", postgresql_where=text("published_at IS NULL")
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from chassis.settings import settings
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
 DURATION = Histogram("http_request_duration_seconds", "Time to the answer.", ["method", "route"])
 
+_LONGEST_ID = 64
 _QUIET = frozenset({"/health", "/ready", "/metrics"})
 tracer = trace.get_tracer("waybill")
 
@@ -78,7 +79,7 @@ def context_of(trace_parent: str | None) -> Context | None:
 
 
 @contextmanager
-def _request_span(scope: Scope, headers: Headers) -> Iterator[trace.Span]:
+def _request_span(scope: Scope, headers: Headers) -> Generator[trace.Span]:
     name = f"{scope['method']} {scope['path']}"
     parent = propagate.extract(headers)
     with tracer.start_as_current_span(name, parent, SpanKind.SERVER) as span:
@@ -122,7 +123,7 @@ class Telemetry:
 
 def _correlation_id(headers: Headers, span: trace.Span) -> str:
     given = headers.get("x-correlation-id", "")
-    if given.isascii() and given.isprintable() and 0 < len(given) <= 64:
+    if given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID:
         return given
     return trace.format_trace_id(span.get_span_context().trace_id)
 

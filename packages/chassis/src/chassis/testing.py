@@ -5,7 +5,7 @@ A test package sets `SERVICE` in its conftest by overriding the `service` fixtur
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ import pytest
 from contracts import Event
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI
+from jwt.algorithms import RSAAlgorithm
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -33,7 +34,7 @@ _KEY_ID = "test"
 
 def key_set() -> dict[str, Any]:
     """The JWKS that verifies the tokens of `access_token`."""
-    public = jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key(), as_dict=True)
+    public = RSAAlgorithm.to_jwk(_KEY.public_key(), as_dict=True)
     return {"keys": [{**public, "kid": _KEY_ID, "alg": ALGORITHM, "use": "sig"}]}
 
 
@@ -116,13 +117,24 @@ class StandInSidecar(Sidecar):
         self.bindings.append((name, data, metadata))
 
 
+_STOOD_IN_FOR = (
+    "is_ready",
+    "invoke",
+    "publish",
+    "get_states",
+    "save_states",
+    "delete_states",
+    "secret",
+    "call_binding",
+)
+
+
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandInSidecar:
     """The process's sidecar client behaves as a `StandInSidecar` until the test ends."""
     double = StandInSidecar()
-    for name in dir(double):
-        if not name.startswith("_") and name not in {"connected"}:
-            monkeypatch.setattr(sidecar, name, getattr(double, name), raising=False)
+    for name in _STOOD_IN_FOR:
+        monkeypatch.setattr(sidecar, name, getattr(double, name))
     return double
 
 
@@ -132,7 +144,7 @@ def service() -> str:
 
 
 @asynccontextmanager
-async def _migrated(server_url: str, service: str) -> AsyncIterator[AsyncEngine]:
+async def _migrated(server_url: str, service: str) -> AsyncGenerator[AsyncEngine]:
     name = f"test_{service}"
     admin = create_async_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     async with admin.connect() as connection:
@@ -184,16 +196,18 @@ async def concurrent_db(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
     database.use(engine)
     yield engine
     database.use(None)
-    tables = "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    tables = """
+        SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables
+        WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+    """
     async with engine.begin() as connection:
         names = await connection.scalar(text(tables))
         await connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
 
 
 @pytest.fixture
-def trusted_keys() -> Iterator[None]:
+def trusted_keys() -> None:
     token_verifier.trust(key_set())
-    yield
 
 
 @pytest.fixture

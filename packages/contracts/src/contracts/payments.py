@@ -29,7 +29,7 @@ class PaymentFailed(PaymentEvent):
 
 
 class PaymentRefunded(PaymentEvent):
-    """`amount` is what this refund gave back; `refunded_total` all that the payment's refunds did."""
+    """`amount` is what this refund gave back, `refunded_total` what all of them did so far."""
 
     topic: ClassVar[str] = "payment.refunded"
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from chassis.database import Session
-from chassis.identity import Caller, NotAllowed, Staff, User
 from chassis.idempotency import RequestKey, once
+from chassis.identity import Caller, NotAllowed, Staff, User
 from chassis.problems import Problem
 from contracts.orders import Address, OrderLine, OrderStatus, Package
 from fastapi import APIRouter, Query, Response
@@ -23,7 +23,9 @@ router = APIRouter(prefix="/orders", tags=["orders"])
 MAX_LINES = 50
 MAX_QUANTITY = 1_000
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Line = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 Kilograms = Annotated[float, Field(gt=0, le=1_000)]
 Centimetres = Annotated[float, Field(gt=0, le=1_000)]
 
@@ -42,7 +44,9 @@ def _no_sku_twice(items: list[Item]) -> list[Item]:
 class ShippingAddress(BaseModel):
     line1: Line
     city: Line
-    postal_code: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20)]
+    postal_code: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20)
+    ]
     country: Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from chassis.problems import Conflict
@@ -19,10 +19,12 @@ from contracts.orders import (
     OrderStatusChanged,
     Package,
 )
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
 S = OrderStatus
+
+Money = Annotated[int, mapped_column(BigInteger)]  # in minor units
 
 # What may follow what. An order never moves along an edge that is not here.
 TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
@@ -72,7 +74,7 @@ class Order(Base):
     user_id: Mapped[UUID]
     status: Mapped[str]
     version: Mapped[int]
-    total: Mapped[int]
+    total: Mapped[Money]
     currency: Mapped[str]
     shipping_address: Mapped[dict[str, Any]]
     package: Mapped[dict[str, Any] | None]
@@ -81,7 +83,7 @@ class Order(Base):
     stock_reserved_at: Mapped[datetime | None]
     tracking_number: Mapped[str | None]
     cancellation_reason: Mapped[str | None]
-    refunded: Mapped[int]
+    refunded: Mapped[Money]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -171,7 +173,7 @@ class OrderItem(Base):
     sku: Mapped[str]
     name: Mapped[str]
     quantity: Mapped[int]
-    unit_price: Mapped[int]
+    unit_price: Mapped[Money]
 
 
 class HistoryEntry(Base):

@@ -62,7 +62,7 @@ async def _from_state_store(skus: set[str]) -> dict[str, Product]:
 async def _from_catalog(skus: set[str]) -> dict[str, Product]:
     question = PriceQuestion(skus=sorted(skus)).model_dump_json().encode()
     reply = await sidecar.invoke("catalog", "internal/prices", method="POST", body=question)
-    if reply.status != 200:
+    if not reply.ok:
         raise Unavailable("Prices cannot be had at the moment.")
     found = {p.sku: p for p in PriceList.model_validate_json(reply.body).products}
     await _share(found.values())

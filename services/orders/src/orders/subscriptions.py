@@ -87,7 +87,9 @@ async def follow_parcel(session: AsyncSession, events: Sequence[ShipmentUpdated]
     def reaction(order: Order, event: ShipmentUpdated, now: datetime) -> OrderEvent | None:
         order.tracking_number = event.tracking_number
         status = PARCEL_TO_ORDER.get(event.status)
-        return status and order.follow(status, now, event.description or event.status)
+        if status is None:
+            return None
+        return order.follow(status, now, event.description or event.status)
 
     await _react(session, events, reaction)
 
