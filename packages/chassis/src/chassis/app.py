@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from fastapi_swagger import patch_fastapi
 
 from chassis.consumer import Subscriptions, event_routes
 from chassis.database import database
@@ -28,11 +29,13 @@ def create_app(
     subscriptions: Subscriptions | None = None,
     workers: Sequence[Worker] = (),
     lifespan: Lifespan | None = None,
+    docs: bool = True,
 ) -> FastAPI:
     """Assembles a service: its routes, its subscriptions and its background work.
 
     A service has a database if its environment names one. `lifespan` runs inside that of the
-    database and the sidecar, so it may use both, and ends before them.
+    database and the sidecar, so it may use both, and ends before them. `docs` serves a page of
+    the routes at `/docs`, from assets of our own: it works without the internet.
     """
     has_database = bool(settings().database_url)
     running = [*([relay] if has_database else []), *workers]
@@ -50,7 +53,17 @@ def create_app(
             await stack.enter_async_context(_at_work(running))
             yield
 
-    app = FastAPI(title=name, version="1", lifespan=life, redirect_slashes=False)
+    app = FastAPI(
+        title=name,
+        version="1",
+        lifespan=life,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    if docs:
+        patch_fastapi(app, redirect_from_root_to_docs=False)
     install_problem_handlers(app)
     app.include_router(health_routes(has_database=has_database))
     for router in routers:

@@ -1,5 +1,6 @@
 """Who is calling: verifies access tokens, and keeps sidecar-only routes to the sidecar."""
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,8 @@ from chassis.sidecar import sidecar
 
 ALGORITHM = "RS256"
 JWKS_PATH = ".well-known/jwks.json"
-_REFETCH_AFTER_SECONDS = 10
+_REFETCH_AFTER_SECONDS = 10.0
+_AFTER_FAILURE_SECONDS = 0.5
 
 
 class Role(StrEnum):
@@ -60,7 +62,9 @@ class TokenVerifier:
 
     def __init__(self) -> None:
         self._keys: dict[str, Any] = {}
-        self._fetched_at = float("-inf")
+        self._asked_at = float("-inf")
+        self._patience = 0.0
+        self._fetching = asyncio.Lock()
         self._verified: LRUCache[str, Caller] = LRUCache(maxsize=10_000)
 
     def trust(self, key_set: dict[str, Any]) -> None:
@@ -82,18 +86,22 @@ class TokenVerifier:
         except jwt.InvalidTokenError as error:
             raise NotAuthenticated("The access token is not a JWT.") from error
         if key_id not in self._keys:
-            await self._fetch()
+            async with self._fetching:
+                await self._fetch(key_id)
         if key_id not in self._keys:
             raise NotAuthenticated("The access token is signed with an unknown key.")
         return self._keys[key_id]
 
-    async def _fetch(self) -> None:
-        if time.monotonic() - self._fetched_at < _REFETCH_AFTER_SECONDS:
+    async def _fetch(self, key_id: str) -> None:
+        """One of those who wait for the same key asks; the others find what it got."""
+        if key_id in self._keys or time.monotonic() - self._asked_at < self._patience:
             return
+        self._asked_at = time.monotonic()
+        self._patience = _AFTER_FAILURE_SECONDS
         reply = await sidecar.invoke("users", JWKS_PATH)
         if not reply.ok:
             raise Unavailable("The keys that tokens are verified with cannot be had.")
-        self._fetched_at = time.monotonic()
+        self._patience = _REFETCH_AFTER_SECONDS
         self.trust(reply.json())
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:

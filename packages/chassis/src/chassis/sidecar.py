@@ -165,6 +165,11 @@ class Sidecar:
         reply = await _call(self._sdk.get_secret(store, key))
         return reply.secret[key]
 
+    async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        """The values of those keys that have one."""
+        reply = await _call(self._sdk.get_configuration(store, list(keys)))
+        return {key: item.value for key, item in reply.items.items()}
+
     async def call_binding(
         self, name: str, operation: str, data: str, metadata: dict[str, str]
     ) -> None:
@@ -172,11 +177,9 @@ class Sidecar:
 
 
 def _is_sidecars_own_error(reply: Reply) -> bool:
-    """The sidecar answers in the callee's place with an `errorCode` of its own."""
-    return (
-        reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        and b'"errorCode":"ERR_' in reply.body.replace(b" ", b"")
-    )
+    """The sidecar answers in the callee's place; its access control says 403, for one."""
+    failed = reply.status >= HTTPStatus.BAD_REQUEST
+    return failed and b'"errorCode":"ERR_' in reply.body.replace(b" ", b"")
 
 
 def _refused(answer: bytes) -> set[str]:

@@ -68,6 +68,7 @@ class StandInSidecar(Sidecar):
         self.published: list[Mapping[str, Any]] = []
         self.bindings: list[tuple[str, str, Mapping[str, str]]] = []
         self.secrets: dict[tuple[str, str], str] = {}
+        self.configurations: dict[str, dict[str, str]] = {}
         self.away = False
 
     def answer(self, app_id: str, path: str, body: Any, status: int = 200) -> None:
@@ -110,6 +111,10 @@ class StandInSidecar(Sidecar):
         self._check()
         return self.secrets[store, key]
 
+    async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        self._check()
+        return {k: v for k, v in self.configurations.get(store, {}).items() if k in keys}
+
     async def call_binding(
         self, name: str, operation: str, data: str, metadata: dict[str, str]
     ) -> None:
@@ -125,6 +130,7 @@ _STOOD_IN_FOR = (
     "save_states",
     "delete_states",
     "secret",
+    "configuration",
     "call_binding",
 )
 
