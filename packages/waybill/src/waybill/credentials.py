@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel, Field
 
 from waybill import ports
-from waybill.errors import Failure
+from waybill.errors import PlatformError
 from waybill.project import Project
 
 BROKER_VARIABLE = "WAYBILL_RABBITMQ_URL"
@@ -75,10 +75,10 @@ def ensure(project: Project) -> PlatformSecrets:
 
 
 def load(project: Project) -> PlatformSecrets:
-    """What `ensure` made; a Failure when nothing was started here yet."""
+    """What `ensure` made; a PlatformError when nothing was started here yet."""
     path = project.secrets / "platform.json"
     if not path.exists():
-        raise Failure("This checkout has no secrets yet.", fix="waybill up")
+        raise PlatformError("This checkout has no secrets yet.", fix="waybill up")
     return PlatformSecrets.model_validate_json(path.read_text())
 
 
@@ -133,7 +133,7 @@ def write_private(path: Path, text: str) -> None:
         return
     draft = path.with_suffix(f"{path.suffix}.new")
     draft.unlink(missing_ok=True)
-    with open(draft, "x", opener=_private) as file:  # noqa: PTH123  # Path.open has no opener
+    with open(draft, "x", opener=_private) as file:  # Path.open has no opener
         file.write(text)
     draft.replace(path)
 

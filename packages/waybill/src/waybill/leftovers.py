@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psutil
@@ -23,36 +23,48 @@ def marks(project: Project) -> dict[str, str]:
 
 def find(project: Project) -> list[psutil.Process]:
     """Every process that carries the platform's mark, and their children."""
-    found: dict[int, psutil.Process] = {}
-    for process in _marked(project):
-        found[process.pid] = process
-        with suppress(psutil.Error):
-            found |= {child.pid: child for child in process.children(recursive=True)}
-    return [process for pid, process in found.items() if pid not in _own_line()]
+    marked = _marked(project)
+    return [*marked, *_children(marked)]
 
 
 def end(project: Project) -> int:
     """Stops apps and sidecars first, then the infrastructure; the number of processes ended."""
-    everything = find(project)
-    infrastructure = [process for process in everything if _is_infrastructure(process)]
-    apps = [process for process in everything if process not in infrastructure]
-    _stop(apps)
+    marked = _marked(project)
+    children = _children(marked)
+    infrastructure = [process for process in marked if _is_infrastructure(process)]
+    _stop([process for process in marked if process not in infrastructure])
     _stop(infrastructure)
-    return len(everything)
+    _stop(children)  # as a rule they went with their parents
+    return len(marked)
 
 
-def _marked(project: Project) -> Iterator[psutil.Process]:
-    mark = str(project.state)
-    for process in psutil.process_iter():
+def _marked(project: Project) -> list[psutil.Process]:
+    mark, own_line = str(project.state), _own_line()
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in own_line and _environ(process).get(MARKER) == mark
+    ]
+
+
+def _children(marked: list[psutil.Process]) -> list[psutil.Process]:
+    """They may have no environment to show: PostgreSQL writes its titles over it."""
+    found: set[psutil.Process] = set()
+    for process in marked:
         with suppress(psutil.Error):
-            if process.environ().get(MARKER) == mark:
-                yield process
+            found |= set(process.children(recursive=True))
+    return list(found.difference(marked))
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    """Empty for a process that is gone or another user's."""
+    with suppress(psutil.Error):
+        return process.environ()
+    return {}
 
 
 def _is_infrastructure(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return PART in process.environ()
-    return False
+    return PART in _environ(process)
 
 
 def _own_line() -> set[int]:

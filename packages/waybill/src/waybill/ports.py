@@ -24,6 +24,9 @@ SCHEDULER_HEALTH = 6061
 SCHEDULER_METRICS = 6062
 SCHEDULER_ETCD_CLIENT = 6063
 SCHEDULER_ETCD_PEER = 6064
+SENTRY = 6070
+SENTRY_HEALTH = 6071
+SENTRY_METRICS = 6072
 MAIL_SMTP = 2525
 MAIL_HTTP = 8025
 PROVIDER = 8090
@@ -47,6 +50,9 @@ _INFRASTRUCTURE = {
     SCHEDULER_METRICS: "Dapr scheduler metrics",
     SCHEDULER_ETCD_CLIENT: "Dapr scheduler etcd client",
     SCHEDULER_ETCD_PEER: "Dapr scheduler etcd peer",
+    SENTRY: "Dapr sentry",
+    SENTRY_HEALTH: "Dapr sentry health",
+    SENTRY_METRICS: "Dapr sentry metrics",
     MAIL_SMTP: "mail sink SMTP",
     MAIL_HTTP: "mail sink HTTP",
     PROVIDER: "payment provider simulator",

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 
 import psutil
 
-from waybill.errors import Failure, last_lines
+from waybill.errors import PlatformError
+from waybill.logs import last_lines, take_over
 from waybill.waiting import Condition, until
 
 _LONG_LIFE_SECONDS = 60
@@ -29,6 +30,16 @@ class State(StrEnum):
     BACKING_OFF = "backing off"
 
 
+class Layer(IntEnum):
+    """Layers stop one after the other, what stands on the others first."""
+
+    APP = 0
+    SIDECAR = 1
+    DAPR_RUN = 2
+    INFRASTRUCTURE = 3
+    FOUNDATION = 4
+
+
 @dataclass(frozen=True)
 class Command:
     """All that is needed to start a process again exactly as it was."""
@@ -40,6 +51,7 @@ class Command:
     uid: int | None = None
 
     def spawn(self) -> subprocess.Popen[bytes]:
+        take_over(self.log)
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603  # argv is ours, and no shell reads it
                 self.argv,
@@ -71,6 +83,10 @@ class _Hold:
     def has_ended(self) -> bool:
         return self._ended.is_set()
 
+    @property
+    def is_adopted(self) -> bool:
+        return self._child is None
+
     async def end(self) -> None:
         await self._ended.wait()
 
@@ -87,16 +103,31 @@ class _Hold:
         self._ended.set()
 
 
+async def run(command: Command, seconds: float) -> int | None:
+    """Runs a command to its end and returns its exit code; never leaves it behind."""
+    child = command.spawn()
+    hold = _Hold(child.pid, child)
+    try:
+        await asyncio.wait_for(hold.end(), seconds)
+    except TimeoutError:
+        raise PlatformError(f"{command.argv[0]} took more than {seconds:.0f} s.") from None
+    finally:
+        hold.send(signal.SIGKILL)
+        await hold.end()
+    return hold.exit_code
+
+
 class Supervised:
     """One named process. `start` or `adopt` it, wait until it is ready, then `keep_alive`."""
 
-    def __init__(  # noqa: PLR0913  # each is a fact about the process
+    def __init__(
         self,
         name: str,
         command: Command,
         ready: Condition,
         *,
         ports: Sequence[int] = (),
+        layer: Layer = Layer.INFRASTRUCTURE,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace_seconds: float = 10,
     ) -> None:
@@ -104,6 +135,7 @@ class Supervised:
         self.command = command
         self.ready = ready
         self.ports = ports
+        self.layer = layer
         self.restarts = 0
         self.state = State.STOPPED
         self._stop_signal = stop_signal
@@ -119,6 +151,10 @@ class Supervised:
     def started_at(self) -> float | None:
         return self._hold.started_at if self._hold and not self._hold.has_ended else None
 
+    @property
+    def is_adopted(self) -> bool:
+        return self._hold is not None and self._hold.is_adopted
+
     def start(self) -> None:
         child = self.command.spawn()
         self._hold = _Hold(child.pid, child)
@@ -129,8 +165,12 @@ class Supervised:
         self._hold = _Hold(pid, None)
         self.state = State.STARTING
 
+    async def end(self) -> None:
+        """Returns when the present process has ended."""
+        await self._running().end()
+
     async def wait_ready(self, seconds: float) -> None:
-        """Raises a Failure when the process ends first, or is not ready in time."""
+        """Raises a PlatformError when the process ends first, or is not ready in time."""
         hold = self._running()
         ready = asyncio.ensure_future(until(self.ready, seconds=seconds))
         ended = asyncio.ensure_future(hold.end())
@@ -150,7 +190,7 @@ class Supervised:
         """From now on a death is reported, and answered with a new start."""
         self._keeper = asyncio.create_task(self._revive(report), name=f"keep {self.name} alive")
 
-    async def restart(self, report: Callable[[str], None], seconds: float = 60) -> None:
+    async def restart(self, report: Callable[[str], None], seconds: float) -> None:
         await self.stop()
         self.start()
         self.restarts += 1
@@ -191,7 +231,7 @@ class Supervised:
     async def _settle(self, report: Callable[[str], None]) -> None:
         try:
             await self.wait_ready(60)
-        except Failure as failure:
+        except PlatformError as failure:
             report(str(failure))
         else:
             report(f"{self.name} is back (pid {self.pid})")
@@ -212,9 +252,9 @@ class Supervised:
         cause = _describe(hold.exit_code)
         return f"{self.name} (pid {hold.pid}) died, {cause}; starting it again {when}"
 
-    def _failure(self, what: str) -> Failure:
+    def _failure(self, what: str) -> PlatformError:
         log = self.command.log
-        return Failure(
+        return PlatformError(
             f"{self.name} {what}. The end of {log}:\n{last_lines(log)}",
             fix="`waybill doctor` checks ports, versions, disk and memory.",
         )
@@ -228,7 +268,7 @@ def _backoff(short_lives: int) -> float:
 def _describe(exit_code: int | None) -> str:
     """`None` for a process that was not our child: only its parent learns how it ended."""
     if exit_code is None:
-        return "how is not known"
+        return "cause unknown"
     if exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"

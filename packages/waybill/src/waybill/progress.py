@@ -1,8 +1,9 @@
 """What is going on, as a list of stages that can be shown live, as plain lines, or sent away."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ class Progress(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    STOPPED = "stopped"
 
 
 class Stage(BaseModel):
@@ -48,12 +50,15 @@ class Board:
         self.stages: list[Stage] = []
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Stage]:
-        """Done when the block ends, failed when it raises."""
+    def stage(self, name: str) -> Generator[Stage]:
+        """Done when the block ends, failed when it raises, stopped when it is cancelled."""
         stage = Stage(name=name)
         self.stages.append(stage)
         try:
             yield stage
+        except asyncio.CancelledError:
+            stage.end(Progress.STOPPED)
+            raise
         except BaseException:
             stage.end(Progress.FAILED)
             raise
@@ -61,7 +66,7 @@ class Board:
 
 
 @contextmanager
-def display(console: Console, stages: Callable[[], Sequence[Stage]]) -> Iterator[None]:
+def display(console: Console, stages: Callable[[], Sequence[Stage]]) -> Generator[None]:
     """Shows `stages()` while the block runs: a live table, or plain lines without a terminal."""
     if console.is_terminal:
         with Live(get_renderable=lambda: _table(stages()), console=console, refresh_per_second=8):
@@ -93,6 +98,8 @@ def _mark(stage: Stage) -> Spinner | Text:
             return Text("✓", style="green")
         case Progress.FAILED:
             return Text("✗", style="bold red")
+        case Progress.STOPPED:
+            return Text("-", style="dim")
 
 
 def _clock(seconds: float) -> str:
@@ -101,7 +108,7 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def _plain(console: Console, stages: Callable[[], Sequence[Stage]]) -> Iterator[None]:
+def _plain(console: Console, stages: Callable[[], Sequence[Stage]]) -> Generator[None]:
     ended = threading.Event()
     lines = _Lines(console)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from waybill.errors import Failure
+from waybill.errors import PlatformError
 
 RUN_FILE = "run.yaml"
 
@@ -88,6 +88,6 @@ def find(start: Path | None = None) -> Project:
     for folder in (here, *here.parents):
         if (folder / RUN_FILE).is_file():
             return Project(folder)
-    raise Failure(
+    raise PlatformError(
         f"No {RUN_FILE} in {here} or above it.", fix="Run this inside a checkout of Waybill."
     )

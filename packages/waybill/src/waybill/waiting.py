@@ -10,10 +10,10 @@ from waybill.ports import HOST
 Condition = Callable[[], Awaitable[bool]]
 
 
-async def until(condition: Condition, *, seconds: float, every: float = 0.1) -> None:
+async def until(condition: Condition, *, seconds: float, every: float = 0.2) -> None:
     """Returns once `condition` holds; raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  # no event tells what other processes do
             await asyncio.sleep(every)
 
 

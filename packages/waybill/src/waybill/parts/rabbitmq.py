@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import aiohttp
 
 from waybill import ports
 from waybill.credentials import PlatformSecrets, write_private
-from waybill.errors import Failure
+from waybill.errors import PlatformError
 from waybill.parts.command import infrastructure
-from waybill.processes import Supervised
+from waybill.processes import Layer, Supervised
 from waybill.project import Project
 from waybill.waiting import all_listen, answers
 
 VHOST = "waybill"
+PACKAGE = "rabbitmq-server"
 
 _SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server")
 """Looked at before PATH: Debian's command on PATH insists on the system's own user."""
@@ -39,6 +41,12 @@ def find_server() -> Path | None:
     return next((Path(path) for path in candidates if path and Path(path).exists()), None)
 
 
+def version(server: Path) -> tuple[int, ...]:
+    """As its directory is named; empty where that says nothing."""
+    named = re.search(r"rabbitmq_server-([\d.]+)", str(server.resolve()))
+    return tuple(int(number) for number in named[1].split(".")) if named else ()
+
+
 def processes(project: Project, secrets: PlatformSecrets) -> tuple[Supervised, Supervised]:
     """epmd, which tells Erlang nodes each other's ports, and the node itself.
 
@@ -53,16 +61,23 @@ def processes(project: Project, secrets: PlatformSecrets) -> tuple[Supervised, S
 def _epmd(project: Project) -> Supervised:
     program = shutil.which("epmd")
     if program is None:
-        raise Failure("Erlang's epmd is missing.", fix="reinstall Erlang (Debian: erlang-base)")
+        raise PlatformError(
+            "Erlang's epmd is missing.", fix="reinstall Erlang (Debian: erlang-base)"
+        )
     argv = [program, "-port", str(ports.RABBITMQ_EPMD), "-address", ports.HOST]
-    port = ports.RABBITMQ_EPMD
-    return Supervised("epmd", infrastructure(project, "epmd", argv), all_listen(port), ports=[port])
+    return Supervised(
+        "epmd",
+        infrastructure(project, "epmd", argv),
+        all_listen(ports.RABBITMQ_EPMD),
+        ports=[ports.RABBITMQ_EPMD],
+        layer=Layer.FOUNDATION,
+    )
 
 
 def _node(project: Project, home: Path, secrets: PlatformSecrets) -> Supervised:
     server = find_server()
     if server is None:
-        raise Failure("RabbitMQ is not installed.", fix="waybill doctor")
+        raise PlatformError("RabbitMQ is not installed.", fix="waybill doctor")
     auth = aiohttp.BasicAuth(secrets.rabbitmq_user, secrets.rabbitmq_password)
     check = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}/api/health/checks"
     return Supervised(

@@ -35,7 +35,7 @@ def process(project: Project, secrets: PlatformSecrets) -> Supervised:
             async with Valkey(
                 host=ports.HOST, port=ports.VALKEY, password=secrets.valkey_password
             ) as client:
-                return bool(await client.ping())  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]  # its annotations are loose
+                return bool(await client.ping())  # pyright: ignore[reportUnknownMemberType]  # its annotations are loose
         except (ValkeyError, OSError):
             return False
 

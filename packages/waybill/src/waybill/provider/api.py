@@ -1,7 +1,6 @@
 """The provider's HTTP API: Stripe's routes for payment intents, refunds and charges."""
 
 import asyncio
-import json
 import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -18,6 +17,7 @@ from waybill.provider.idempotency import IdempotencyKeys, fingerprint
 from waybill.provider.objects import (
     Json,
     charge_object,
+    encode,
     list_object,
     refund_object,
     search_result_object,
@@ -148,7 +148,7 @@ class Api:
             return await self._execute(lambda: self._remembered(key, asked, operation(form)))
 
     def _remembered(self, key: str, asked: str, answer: Answer) -> Answer:
-        self._keys.remember(key, StoredAnswer(asked, answer.status, json.dumps(answer.body)))
+        self._keys.remember(key, StoredAnswer(asked, answer.status, encode(answer.body)))
         return answer
 
     async def _execute(self, operation: Callable[[], Answer]) -> Response:
@@ -161,7 +161,7 @@ class Api:
         self._on_change()
         if answer.withheld:
             await asyncio.sleep(self._settings.hang)
-        return JSONResponse(answer.body, answer.status)
+        return Response(encode(answer.body), answer.status, media_type="application/json")
 
 
 def _listed(request: Request, page: Page[T], render: Callable[[T], Json]) -> Response:

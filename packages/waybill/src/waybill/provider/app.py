@@ -1,8 +1,9 @@
 """Puts the payment provider together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,7 +30,7 @@ def create_app(settings: Settings) -> Starlette:
     )
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         app.state.deliveries = asyncio.create_task(dispatcher.run())
         yield
         app.state.deliveries.cancel()
@@ -58,12 +59,17 @@ def create_app(settings: Settings) -> Starlette:
     )
 
 
-async def _refused(_: Request, error: ApiError) -> Response:
-    headers = {"WWW-Authenticate": 'Basic realm="Stripe"'} if error.status == 401 else None
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101  # Starlette's signature is wider than its calls
+    headers = (
+        {"WWW-Authenticate": 'Basic realm="Stripe"'}
+        if error.status == HTTPStatus.UNAUTHORIZED
+        else None
+    )
     return JSONResponse(error.body, error.status, headers)
 
 
-async def _unrecognised(request: Request, _: HTTPException) -> Response:
+async def _unrecognised(request: Request, _: Exception) -> Response:
     message = f"Unrecognized request URL ({request.method}: {request.url.path})."
     return JSONResponse(error_body("invalid_request_error", message), 404)
 

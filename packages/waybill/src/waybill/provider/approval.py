@@ -17,14 +17,17 @@ from waybill.provider.model import IntentStatus, PaymentIntent
 from waybill.provider.parameters import Parameters, decode, form_of, read
 from waybill.provider.store import Store
 
-PAGE = Template(files(__package__).joinpath("approval.html").read_text())
+PAGE = Template(files("waybill.provider").joinpath("approval.html").read_text())
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "Referrer-Policy": "no-referrer",  # the page's own address holds the client secret
     "Cache-Control": "no-store",
 }
 # Stripe's list: their smallest unit is the unit itself.
-ZERO_DECIMAL = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split())
+ZERO_DECIMAL = {
+    *("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga"),
+    *("pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"),
+}
 OUTCOMES = {
     IntentStatus.SUCCEEDED: "The payment is approved. You may close this page.",
     IntentStatus.REQUIRES_PAYMENT_METHOD: "The payment was not made. You may close this page.",
@@ -77,7 +80,7 @@ class ApprovalPage:
         try:
             with self._store.transaction():
                 intent = act(request.path_params["id"], decided.client_secret)
-        except errors.UnexpectedState:  # a second click
+        except errors.UnexpectedStateError:  # a second click
             return _page(self._cashier.find_intent(request.path_params["id"]), NOTHING_TO_DO)
         self._on_change()
         if intent.return_url is not None:

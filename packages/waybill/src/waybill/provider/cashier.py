@@ -1,8 +1,7 @@
-"""Carries out what the merchant and the customer ask for, and queues the webhooks that tell of it."""
+"""Carries out what merchant and customer ask for, and queues the webhooks that tell of it."""
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from waybill.provider.model import Charge, IntentStatus, PaymentIntent, card_of
 from waybill.provider.objects import (
     Json,
     charge_object,
+    encode,
     event_object,
     intent_object,
     refund_object,
@@ -98,7 +98,7 @@ class Cashier:
         intent = self.find_intent(wanted.payment_intent, status=400)
         charge = self._store.paid_charge_of(intent.id)
         if charge is None:
-            raise errors.UnexpectedState(
+            raise errors.UnexpectedStateError(
                 f"This PaymentIntent ({intent.id}) does not have a successful charge to refund."
             )
         refund = charge.refund(
@@ -135,12 +135,12 @@ class Cashier:
         return Answer(shown, withheld=card_of(charge.payment_method).withholds_answer)
 
     @contextmanager
-    def _changing(self, intent: PaymentIntent) -> Iterator[None]:
+    def _changing(self, intent: PaymentIntent) -> Generator[None]:
         """Keep what the block changes, and announce the status that comes of it."""
         before = (intent.status, intent.latest_charge)
         try:
             yield
-        except errors.UnexpectedState as refusal:
+        except errors.UnexpectedStateError as refusal:
             refusal.body["error"]["payment_intent"] = self.show(intent)
             raise
         self._store.save_intent(intent)
@@ -157,7 +157,7 @@ class Cashier:
     def _announce(self, event_type: str, data: Json) -> None:
         now = time.time()
         event = event_object(event_type, data, int(now))
-        payload = json.dumps(event, separators=(",", ":"))
+        payload = encode(event)
         self._store.add_webhook(
             Webhook(event["id"], payload, created=now, attempts=0), now + self._webhook_delay
         )

@@ -19,7 +19,7 @@ class ApiError(Exception):
         self.body = error_body(error_type, message, **details)
 
 
-class UnexpectedState(ApiError):
+class UnexpectedStateError(ApiError):
     """The payment intent is not in a state that allows what was asked."""
 
     def __init__(self, message: str, **details: Any) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from waybill.provider import errors
@@ -28,7 +28,7 @@ class IdempotencyKeys:
         self._in_use: set[str] = set()
 
     @contextmanager
-    def use(self, key: str) -> Iterator[None]:
+    def use(self, key: str) -> Generator[None]:
         if len(key) > MAX_KEY_LENGTH:
             raise errors.ApiError(f"An Idempotency-Key has at most {MAX_KEY_LENGTH} characters.")
         if key in self._in_use:

@@ -176,7 +176,7 @@ class PaymentIntent:
         self._require_open("confirm")
         method = payment_method or self.payment_method
         if method is None:
-            raise errors.UnexpectedState(
+            raise errors.UnexpectedStateError(
                 "You cannot confirm this PaymentIntent because it's missing a payment method.",
                 param="payment_method",
             )
@@ -236,7 +236,7 @@ class PaymentIntent:
 
     def _awaiting_approval(self) -> str:
         if self.status is not IntentStatus.REQUIRES_ACTION or self.payment_method is None:
-            raise errors.UnexpectedState("This PaymentIntent is not waiting for an approval.")
+            raise errors.UnexpectedStateError("This PaymentIntent is not waiting for an approval.")
         return self.payment_method
 
     def _fail(self, error: PaymentError) -> None:
@@ -246,6 +246,6 @@ class PaymentIntent:
 
     def _require_open(self, action: str) -> None:
         if self.status.final:
-            raise errors.UnexpectedState(
+            raise errors.UnexpectedStateError(
                 f"You cannot {action} this PaymentIntent because it has a status of {self.status}."
             )

@@ -1,7 +1,7 @@
 """Renders payment intents, charges, refunds and events as Stripe's JSON objects."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,6 +10,10 @@ from waybill.provider.model import Charge, IntentStatus, PaymentIntent, Refund, 
 API_VERSION = "2025-03-31.basil"
 
 Json = dict[str, Any]
+
+
+def encode(value: Json) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def intent_object(intent: PaymentIntent, public_url: str) -> Json:
@@ -42,8 +46,8 @@ def intent_object(intent: PaymentIntent, public_url: str) -> Json:
 def _last_error(intent: PaymentIntent) -> Json | None:
     if intent.last_payment_error is None:
         return None
-    error = asdict(intent.last_payment_error)
-    error["payment_method"] = {"id": error["payment_method"], "object": "payment_method"}
+    error = vars(intent.last_payment_error)
+    error = error | {"payment_method": {"id": error["payment_method"], "object": "payment_method"}}
     return {name: value for name, value in error.items() if value is not None}
 
 

@@ -15,7 +15,6 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_core import ErrorDetails
-
 from starlette.requests import Request
 
 from waybill.provider.errors import ApiError

@@ -2,9 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -56,13 +56,13 @@ class Store:
         # is what can happen here. FULL would survive a power cut too, for an fsync per charge.
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.executescript(files(__package__).joinpath("schema.sql").read_text())
+        self._db.executescript(files("waybill.provider").joinpath("schema.sql").read_text())
 
     def close(self) -> None:
         self._db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """All or nothing; never held across an `await`."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -113,7 +113,7 @@ class Store:
     # Charges and refunds
 
     def add_charge(self, charge: Charge) -> None:
-        self._insert("charges", asdict(charge) | {"metadata": json.dumps(charge.metadata)})
+        self._insert("charges", vars(charge) | {"metadata": json.dumps(charge.metadata)})
 
     def save_amount_refunded(self, charge: Charge) -> None:
         self._db.execute(
@@ -132,7 +132,7 @@ class Store:
         return Page([_charge(row) for row in page.items], page.has_more)
 
     def add_refund(self, refund: Refund) -> None:
-        self._insert("refunds", asdict(refund) | {"metadata": json.dumps(refund.metadata)})
+        self._insert("refunds", vars(refund) | {"metadata": json.dumps(refund.metadata)})
 
     def refund(self, refund_id: str) -> Refund | None:
         row = self._one("SELECT * FROM refunds WHERE id = ?", refund_id)
@@ -152,7 +152,7 @@ class Store:
         return StoredAnswer(**dict(row)) if row else None
 
     def store_answer(self, key: str, answer: StoredAnswer, now: float) -> None:
-        self._insert("idempotency_keys", {"key": key, **asdict(answer), "created": now})
+        self._insert("idempotency_keys", {"key": key, **vars(answer), "created": now})
 
     def forget_answers_before(self, created: float) -> None:
         self._db.execute("DELETE FROM idempotency_keys WHERE created < ?", (created,))
@@ -160,7 +160,7 @@ class Store:
     # Webhooks
 
     def add_webhook(self, webhook: Webhook, next_attempt_at: float) -> None:
-        self._insert("webhooks", asdict(webhook) | {"next_attempt_at": next_attempt_at})
+        self._insert("webhooks", vars(webhook) | {"next_attempt_at": next_attempt_at})
 
     def due_webhooks(self, now: float, limit: int) -> list[Webhook]:
         rows = self._db.execute(
@@ -226,11 +226,11 @@ def _of_intent(intent_id: str | None) -> list[Condition]:
     return [] if intent_id is None else [("payment_intent = ?", (intent_id,))]
 
 
-def _columns_of_intent(intent: PaymentIntent) -> dict[str, object]:
+def _columns_of_intent(intent: PaymentIntent) -> Mapping[str, object]:
     error = intent.last_payment_error
-    return asdict(intent) | {
+    return vars(intent) | {
         "metadata": json.dumps(intent.metadata),
-        "last_payment_error": json.dumps(asdict(error)) if error else None,
+        "last_payment_error": json.dumps(vars(error)) if error else None,
     }
 
 

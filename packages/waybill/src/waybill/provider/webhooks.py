@@ -18,6 +18,8 @@ ATTEMPT_TIMEOUT = 10.0
 GIVE_UP_AFTER = 3 * 24 * 3600.0
 """Seconds; Stripe too stops after three days."""
 IDLE_POLL = 60.0
+ROUND = 0.01
+"""Seconds between two looks at the queue, so that a burst is one round of work and not many."""
 
 
 def signature(payload: str, secret: str, timestamp: int) -> str:
@@ -47,9 +49,12 @@ class Dispatcher:
             asyncio.TaskGroup() as deliveries,
         ):
             while True:
-                for webhook in self._claim(time.time()):
+                # One `now` for both, or what falls due between them would be seen by neither.
+                now = time.time()
+                for webhook in self._claim(now):
                     deliveries.create_task(self._deliver(session, webhook))
-                await self._rest()
+                await self._rest(now)
+                await asyncio.sleep(ROUND)
 
     def _claim(self, now: float) -> list[Webhook]:
         """What is due and not under way, as far as the concurrency allows."""
@@ -60,9 +65,8 @@ class Dispatcher:
         self._under_way.update(webhook.id for webhook in claimed)
         return claimed
 
-    async def _rest(self) -> None:
+    async def _rest(self, now: float) -> None:
         """Until something is queued, a delivery has ended or the next retry is due."""
-        now = time.time()
         due = self._store.next_webhook_after(now)
         try:
             async with asyncio.timeout(IDLE_POLL if due is None else min(due - now, IDLE_POLL)):
@@ -92,10 +96,10 @@ class Dispatcher:
                 headers=headers,
                 allow_redirects=False,
             ) as response:
-                accepted = HTTPStatus(response.status).is_success
+                accepted = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
                 return None if accepted else f"HTTP {response.status}"
         except (aiohttp.ClientError, TimeoutError) as error:
-            return repr(error)
+            return f"{type(error).__name__}: {error}"
 
     def _settle(self, webhook: Webhook, refusal: str | None, now: float) -> None:
         if refusal is None:

@@ -1,0 +1,68 @@
+# Everything a person types; bare `make` lists it. What is missing on the machine is installed first.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/waybill
+OWN_UV := $(CACHE)/uv/bin/uv
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(OWN_UV))
+MANIFESTS := uv.lock pyproject.toml $(wildcard packages/*/pyproject.toml services/*/pyproject.toml)
+SYNCED := .venv/.synced
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status doctor test lint format clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(SYNCED) ## Watch orders go from checkout to doorstep; Ctrl-C ends it
+	@$(BIN)/waybill demo
+
+up: $(SYNCED) ## Start everything and leave it running
+	@$(BIN)/waybill up --detach
+
+down: $(SYNCED) ## Stop everything
+	@$(BIN)/waybill down
+
+status: $(SYNCED) ## Show what runs, and where
+	@$(BIN)/waybill status
+
+doctor: $(SYNCED) ## Check this machine, and name the fix for what is wrong
+	@$(BIN)/waybill doctor
+
+test: $(SYNCED) ## Run all tests, those against the real platform included
+	@$(BIN)/pytest
+
+lint: $(SYNCED) ## Check style, types and the boundaries between packages
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+format: $(SYNCED) ## Format the code
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+clean: ## Stop everything; remove its data, secrets and logs, and the tools' caches
+	@if [ -x $(BIN)/waybill ]; then $(BIN)/waybill clean; fi
+	@rm -rf .waybill .dapr .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov
+
+$(SYNCED): $(MANIFESTS) | $(filter /%,$(UV))
+	@echo "Installing the Python packages…"
+	@$(UV) sync --locked --all-packages --quiet
+	@touch $@
+
+# uv comes from PyPI, so that one registry is all it takes.
+$(OWN_UV):
+	@echo "Installing uv in $(CACHE)/uv…"
+	@python3 -c 'import ensurepip' 2>/dev/null || $(INSTALL_VENV)
+	@rm -rf $(CACHE)/uv && python3 -m venv $(CACHE)/uv
+	@$(CACHE)/uv/bin/pip install --quiet --disable-pip-version-check uv
+
+# Debian splits venv from Python.
+define INSTALL_VENV
+{ \
+	if [ "$$(id -u)" = 0 ]; then become_root=; \
+	elif sudo -n true 2>/dev/null; then become_root=sudo; \
+	else echo "Type this, then try again: sudo apt-get install python3-venv"; exit 1; fi; \
+	$$become_root apt-get update -qq && $$become_root apt-get install -qq --yes python3-venv; \
+}
+endef

@@ -1,0 +1,29 @@
+"""The `waybill` command: one Typer app, to which each module of commands adds its own."""
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from waybill.commands import demo, doctor, lifecycle, verify
+from waybill.errors import PlatformError
+
+app = typer.Typer(
+    help="Runs Waybill on this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(lifecycle.commands)
+app.add_typer(doctor.commands)
+app.add_typer(demo.commands)
+app.add_typer(verify.commands)
+
+
+def main() -> None:
+    """A PlatformError is for people to read; anything else is a defect and keeps its traceback."""
+    try:
+        app()
+    except PlatformError as failure:
+        Console(stderr=True).print(Text(str(failure), style="red"), soft_wrap=True)
+        sys.exit(1)

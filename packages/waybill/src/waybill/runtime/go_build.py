@@ -1,0 +1,169 @@
+"""Builds Dapr from the versions that the two Go modules beside this file pin."""
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from waybill.errors import PlatformError
+from waybill.logs import last_lines
+from waybill.processes import Command, run
+from waybill.progress import Stage
+
+OLDEST_GO = (1, 21)
+"""From here on Go fetches the newer toolchain that a go.mod asks for by itself."""
+
+_MODULES = Path(__file__).parent
+_BUILD_SECONDS = 3600
+_OPTIONS = ("-v", "-trimpath")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One `go build`: how many packages it compiles, and the minutes it takes on two cores."""
+
+    module: str
+    programs: Sequence[str]
+    options: Sequence[str]
+    packages: int
+    minutes: float
+
+    @property
+    def directory(self) -> Path:
+        return _MODULES / self.module
+
+
+def pinned(module: str, requirement: str) -> str:
+    """The version that a module of ours requires, without the leading v."""
+    found = re.search(
+        rf"^\s*{re.escape(requirement)} v(\S+)",
+        (_MODULES / module / "go.mod").read_text(),
+        re.MULTILINE,
+    )
+    if found is None:
+        raise LookupError(f"{module}/go.mod does not require {requirement}")
+    return found[1]
+
+
+RUNTIME_VERSION = pinned("daprd", "github.com/dapr/dapr")
+CLI_VERSION = pinned("dapr", "github.com/dapr/cli")
+
+_BUILD_INFO = "github.com/dapr/dapr/pkg/buildinfo.version"
+TARGETS = (
+    Target(
+        module="daprd",
+        programs=[
+            f"github.com/dapr/dapr/cmd/{program}"
+            for program in ("daprd", "placement", "scheduler", "sentry")
+        ],
+        options=["-tags=allcomponents", f"-ldflags=-s -w -X {_BUILD_INFO}={RUNTIME_VERSION}"],
+        packages=3245,
+        minutes=7,
+    ),
+    Target(
+        module="dapr",
+        programs=["github.com/dapr/cli"],
+        options=[f"-ldflags=-s -w -X main.version={CLI_VERSION}"],
+        packages=1770,
+        minutes=3,
+    ),
+)
+
+
+def fingerprint() -> str:
+    """Names what a build would result in."""
+    pins = sorted(path for path in _MODULES.glob("*/go.*") if path.name in {"go.mod", "go.sum"})
+    return hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
+
+
+async def build(destination: Path, stage: Stage, log: Path) -> None:
+    """Compiles every program into `destination`; a PlatformError says what is missing."""
+    _require_go()
+    for target in TARGETS:
+        await _build(target, destination, stage, log)
+    (destination / "cli").rename(destination / "dapr")
+
+
+def go_version() -> tuple[int, ...] | None:
+    """None without Go."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    env = {**os.environ, "GOTOOLCHAIN": "local"}
+    answer = subprocess.run(  # noqa: S603  # the Go command of the user
+        [go, "env", "GOVERSION"], capture_output=True, text=True, env=env, timeout=20, check=False
+    )
+    return tuple(int(number) for number in re.findall(r"\d+", answer.stdout))
+
+
+def _require_go() -> None:
+    version = go_version()
+    if version is None or version < OLDEST_GO:
+        found = "none was found" if version is None else f"{'.'.join(map(str, version))} is too old"
+        raise PlatformError(
+            f"Dapr has to be built from source here, which needs Go 1.21 or newer; {found}.",
+            fix="install Go from https://go.dev/dl, or Dapr from https://docs.dapr.io",
+        )
+
+
+async def _build(target: Target, destination: Path, stage: Stage, log: Path) -> None:
+    watcher = asyncio.create_task(_watch(target, stage, log, _size(log)))
+    command = Command(
+        argv=["go", "build", *_OPTIONS, *target.options, "-o", f"{destination}/", *target.programs],
+        cwd=target.directory,
+        env={**os.environ, "GOTOOLCHAIN": "auto", "GOFLAGS": "-mod=readonly"},
+        log=log,
+    )
+    try:
+        if await run(command, _BUILD_SECONDS) != 0:
+            raise PlatformError(f"`go build` failed. The end of {log}:\n{last_lines(log)}")
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+
+
+async def _watch(target: Target, stage: Stage, log: Path, offset: int) -> None:
+    started = time.monotonic()
+    names = ", ".join(Path(program).name for program in target.programs)
+    while True:
+        stage.detail = f"building {names} from source, as no prebuilt one can be had: " + estimate(
+            _lines(log, offset), target, time.monotonic() - started
+        )
+        await asyncio.sleep(1)
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _lines(log: Path, offset: int) -> list[str]:
+    if _size(log) == 0:
+        return []
+    with log.open("rb") as file:
+        file.seek(offset)
+        return file.read().decode(errors="replace").splitlines()
+
+
+def estimate(lines: Sequence[str], target: Target, elapsed: float) -> str:
+    """What `go build -v` has said so far, as progress and the time that is left."""
+    downloads = sum(line.startswith("go: downloading") for line in lines)
+    compiled = sum(not line.startswith("go: ") for line in lines)
+    if not downloads and not compiled:
+        return "checking what is compiled already"
+    if not compiled:
+        return f"{downloads} modules downloaded, about {target.minutes:.0f} min left"
+    share = min(compiled / target.packages, 0.99)
+    minutes = max(target.minutes * (1 - share), elapsed / 60 * (1 - share) / max(share, 0.2))
+    return f"{compiled:,} of {target.packages:,} packages, about {_minutes(minutes)} left"
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes:.0f} min" if minutes >= 1 else "1 min"

@@ -1,0 +1,159 @@
+"""Reads the snapshot: the services' databases, the broker, the provider's records, the ledger."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from waybill import ledger, ports
+from waybill.credentials import PlatformSecrets, load
+from waybill.project import Project
+from waybill.verify.snapshot import (
+    Charge,
+    DeadLetterRow,
+    OrderRow,
+    PaymentRow,
+    Projection,
+    Reservation,
+    ShipmentRow,
+    Snapshot,
+    Step,
+    StockRow,
+)
+
+_PAGE = 100
+_SECONDS = 30
+
+_ORDERS = """
+    SELECT id::text, status, version, total, tracking_number, created_at, updated_at FROM orders
+"""
+_HISTORY = "SELECT order_id::text, version, status FROM order_history"
+_CREATED = "SELECT key FROM event_log WHERE topic = 'order.created'"
+_PAYMENTS = "SELECT order_id::text, status, captured, refunded FROM payments"
+_RESERVATIONS = "SELECT order_id::text, status FROM reservations"
+_STOCK = """
+    SELECT s.sku, s.warehouse, s.received, s.available, s.reserved, s.dispatched,
+           coalesce(sum(l.quantity) FILTER (WHERE r.status = 'reserved'), 0)::bigint,
+           coalesce(sum(l.quantity) FILTER (WHERE r.status = 'dispatched'), 0)::bigint
+    FROM stock s
+    LEFT JOIN reservation_lines l USING (sku, warehouse)
+    LEFT JOIN reservations r USING (order_id)
+    GROUP BY s.sku, s.warehouse
+"""
+_SHIPMENTS = "SELECT order_id::text, status, tracking_number FROM shipments"
+_PROJECTIONS = "SELECT order_id::text, status, version FROM order_summaries"
+_UNPUBLISHED = "SELECT count(*) FROM event_log WHERE published_at IS NULL"
+_DEAD_LETTERS = "SELECT topic, reason FROM dead_letters ORDER BY received_at"
+
+
+_connect: Callable[..., Awaitable[Any]] = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # the driver is not annotated
+
+
+async def take_snapshot(project: Project) -> Snapshot:
+    """A source that cannot be read leaves its reason in `missing`, and the others are read."""
+    secrets = load(project)
+    reading = _Reading(project, secrets)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as http:
+        sources: Mapping[str, Callable[[], Awaitable[Any]]] = {
+            "unpublished": reading.unpublished,
+            "dead_letters": reading.dead_letters,
+            "queued": lambda: _queued(http, secrets),
+            "charges": lambda: _charges(http, secrets),
+            "acknowledged": lambda: _acknowledged(project),
+            "projections": lambda: reading.rows("dashboard", _PROJECTIONS, Projection),
+            "shipments": lambda: reading.rows("tracking", _SHIPMENTS, ShipmentRow),
+            "stock": lambda: reading.rows("inventory", _STOCK, StockRow),
+            "reservations": lambda: reading.rows("inventory", _RESERVATIONS, Reservation),
+            "payments": lambda: reading.rows("payments", _PAYMENTS, PaymentRow),
+            "history": lambda: reading.rows("orders", _HISTORY, Step),
+            "created_events": reading.created_events,
+            "orders": lambda: reading.rows("orders", _ORDERS, OrderRow),
+        }
+        found: dict[str, Any] = {}
+        missing: dict[str, str] = {}
+        for name, read in sources.items():
+            try:
+                found[name] = await read()
+            except (OSError, asyncpg.PostgresError, aiohttp.ClientError, TimeoutError) as error:
+                missing[name] = f"cannot be read ({error})"
+    return Snapshot(taken_at=datetime.now(UTC), missing=missing, **found)
+
+
+class _Reading:
+    """The databases, read with the rights of the superuser, whom no service is."""
+
+    def __init__(self, project: Project, secrets: PlatformSecrets) -> None:
+        self._databases = project.databases
+        self._secrets = secrets
+
+    @asynccontextmanager
+    async def _database(self, name: str) -> AsyncGenerator[Any]:
+        connection = await _connect(
+            host=ports.HOST,
+            port=ports.POSTGRES,
+            user="postgres",
+            password=self._secrets.postgres_password,
+            database=name,
+            timeout=5,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def rows(self, database: str, query: str, row: Callable[..., Any]) -> list[Any]:
+        async with self._database(database) as connection:
+            return [row(*record) for record in await connection.fetch(query)]
+
+    async def created_events(self) -> frozenset[str]:
+        return frozenset(await self.rows("orders", _CREATED, str))
+
+    async def unpublished(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for service in self._databases:
+            [counts[service]] = await self.rows(service, _UNPUBLISHED, int)
+        return counts
+
+    async def dead_letters(self) -> list[DeadLetterRow]:
+        letters: list[DeadLetterRow] = []
+        for service in self._databases:
+            letters += await self.rows(service, _DEAD_LETTERS, partial(DeadLetterRow, service))
+        return letters
+
+
+async def _queued(http: aiohttp.ClientSession, secrets: PlatformSecrets) -> dict[str, int]:
+    url = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}/api/queues"
+    auth = aiohttp.BasicAuth(secrets.rabbitmq_user, secrets.rabbitmq_password)
+    async with http.get(url, params={"columns": "name,messages"}, auth=auth) as reply:
+        reply.raise_for_status()
+        return {queue["name"]: queue.get("messages", 0) for queue in await reply.json()}
+
+
+async def _charges(http: aiohttp.ClientSession, secrets: PlatformSecrets) -> list[Charge]:
+    url = f"http://{ports.HOST}:{ports.PROVIDER}/v1/charges"
+    headers = {"Authorization": f"Bearer {secrets.provider_key}"}
+    charges: list[Charge] = []
+    page: dict[str, Any] = {"has_more": True, "data": []}
+    params = {"limit": str(_PAGE)}
+    while page["has_more"]:
+        async with http.get(url, params=params, headers=headers) as reply:
+            reply.raise_for_status()
+            page = await reply.json()
+        charges += [_charge(found) for found in page["data"] if found["paid"]]
+        if page["data"]:
+            params["starting_after"] = page["data"][-1]["id"]
+    return charges
+
+
+def _charge(found: Mapping[str, Any]) -> Charge:
+    order_id = found["metadata"].get("order_id", "?")
+    return Charge(order_id, found["amount_captured"], found["amount_refunded"])
+
+
+async def _acknowledged(project: Project) -> list[str]:
+    entries = ledger.read(ledger.path_of(project))
+    return [asked.order_id for asked in entries if asked.order_id]

@@ -1,0 +1,28 @@
+"""Composition root of `dashboard`."""
+
+from chassis.app import create_app
+from chassis.database import database
+from chassis.worker import Worker
+
+from dashboard.api import assets, router
+from dashboard.broadcast import broadcast
+from dashboard.store import trim_feed
+from dashboard.subscriptions import subscriptions
+
+
+async def _trim() -> int:
+    async with database.transaction() as session:
+        return await trim_feed(session)
+
+
+app = create_app(
+    "dashboard",
+    routers=[router],
+    subscriptions=subscriptions,
+    workers=[
+        broadcast.listener,
+        broadcast.publisher,
+        Worker("feed-trimmer", _trim, poll_seconds=30),
+    ],
+)
+app.mount("/static", assets, name="static")

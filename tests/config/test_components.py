@@ -1,0 +1,188 @@
+"""Components lose nothing, tell no secret, and are there for those that need them only."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import pytest
+from contracts import ALL_EVENTS
+
+Files: TypeAlias = dict[str, list[Any]]
+Rule: TypeAlias = Callable[[Files], Iterator[str]]
+
+LOSSLESS = {
+    "durable": "true",
+    "deletedWhenUnused": "false",
+    "deliveryMode": "2",
+    "publisherConfirm": "true",
+    "autoAck": "false",
+    "requeueInFailure": "true",
+    "concurrencyMode": "parallel",
+}
+LARGEST_PREFETCH = 255  # the component keeps it in a byte
+CREDENTIALS = {"authorization", "cookie", "x-api-key"}
+
+
+def documents(files: Files, kind: str) -> list[Any]:
+    return [d for docs in files.values() for d in docs if d.get("kind") == kind]
+
+
+def settings(files: Files, name: str) -> dict[str, Any]:
+    """A component's metadata as a mapping; a secret is its reference."""
+    (found,) = [c for c in documents(files, "Component") if c["metadata"]["name"] == name]
+    return {item["name"]: item.get("value", item) for item in found["spec"]["metadata"]}
+
+
+def apps(files: Files) -> set[str]:
+    return {app["appID"] for app in files["run.yaml"][0]["apps"]}
+
+
+def unscoped(files: Files) -> Iterator[str]:
+    for document in [d for path, docs in files.items() if path != "run.yaml" for d in docs]:
+        if document["kind"] == "Configuration":
+            continue
+        scopes = set(document.get("scopes", []))
+        if not scopes or not scopes <= apps(files):
+            yield f"{document['metadata']['name']} is scoped to {scopes or 'everybody'}"
+
+
+def lossy(files: Files) -> Iterator[str]:
+    given = settings(files, "pubsub")
+    for name, value in LOSSLESS.items():
+        if given.get(name) != value:
+            yield f"{name} is {given.get(name)}"
+
+
+def prefetch_that_starves_batches(files: Files) -> Iterator[str]:
+    prefetch = int(settings(files, "pubsub").get("prefetchCount", 0))
+    for subscription in documents(files, "Subscription"):
+        batch = subscription["spec"].get("bulkSubscribe", {}).get("maxMessagesCount", 1)
+        if not batch <= prefetch <= LARGEST_PREFETCH:
+            yield f"{subscription['metadata']['name']}: {batch} a batch, {prefetch} prefetched"
+
+
+def unreadable_secrets(files: Files) -> Iterator[str]:
+    """A reference needs a store, and the store must be there for the same apps."""
+    stores = {
+        c["metadata"]["name"]: set(c["scopes"])
+        for c in documents(files, "Component")
+        if c["spec"]["type"].startswith("secretstores.")
+    }
+    for owner in [*documents(files, "Component"), *documents(files, "HTTPEndpoint")]:
+        if "secretKeyRef" not in str(owner["spec"]):
+            continue
+        store = owner.get("auth", {}).get("secretStore")
+        if not set(owner["scopes"]) <= stores.get(store, set()):
+            yield f"{owner['metadata']['name']} cannot read {store}"
+
+
+def credentials_in_headers(files: Files) -> Iterator[str]:
+    for endpoint in documents(files, "HTTPEndpoint"):
+        for header in endpoint["spec"]["headers"]:
+            if header["name"].lower() in CREDENTIALS and "secretKeyRef" not in header:
+                yield f"{header['name']} stands in plain text"
+
+
+def wrong_publishers(files: Files) -> Iterator[str]:
+    """Each event has one producer, the module that defines it; a subscriber, its dead letters."""
+    expected = defaultdict[str, set[str]](set)
+    for event in ALL_EVENTS:
+        expected[event.__module__.rpartition(".")[2]].add(event.topic)
+    for subscription in documents(files, "Subscription"):
+        for app in subscription["scopes"]:
+            expected[app].add(f"{app}.dead-letters")
+    granted = publishing_scopes(files)
+    for app in granted.keys() | files["components/pubsub.yaml"][0]["scopes"]:
+        if expected[app] != granted.get(app):
+            yield f"{app} may publish {granted.get(app, 'everything')}"
+
+
+def publishing_scopes(files: Files) -> dict[str, set[str]]:
+    lines: str = settings(files, "pubsub")["publishingScopes"]
+    pairs = [line.split("=") for line in lines.replace(" ", "").split(";")]
+    return {app: set(topics.split(",")) for app, topics in pairs}
+
+
+RULES: tuple[Rule, ...] = (
+    unscoped,
+    lossy,
+    prefetch_that_starves_batches,
+    unreadable_secrets,
+    credentials_in_headers,
+    wrong_publishers,
+)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_components_keep_the_rule(rule: Rule, files: Files) -> None:
+    assert list(rule(files)) == []
+
+
+def entry(files: Files, name: str) -> Any:
+    (found,) = [
+        item
+        for item in files["components/pubsub.yaml"][0]["spec"]["metadata"]
+        if item["name"] == name
+    ]
+    return found
+
+
+def drop_setting(name: str) -> Callable[[Files], object]:
+    return lambda f: f["components/pubsub.yaml"][0]["spec"]["metadata"].remove(entry(f, name))
+
+
+BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
+    "component for everybody": (unscoped, lambda f: f["components/email.yaml"][0].pop("scopes")),
+    "component for an unknown app": (
+        unscoped,
+        lambda f: f["components/email.yaml"][0].update(scopes=["notification"]),
+    ),
+    **{f"default {name}": (lossy, drop_setting(name)) for name in LOSSLESS},
+    "messages kept in memory only": (lossy, lambda f: entry(f, "deliveryMode").update(value="1")),
+    "queue that goes with its consumer": (
+        lossy,
+        lambda f: entry(f, "deletedWhenUnused").update(value="true"),
+    ),
+    "unlimited prefetch": (prefetch_that_starves_batches, drop_setting("prefetchCount")),
+    "prefetch below a batch": (
+        prefetch_that_starves_batches,
+        lambda f: entry(f, "prefetchCount").update(value="50"),
+    ),
+    "prefetch above a byte": (
+        prefetch_that_starves_batches,
+        lambda f: entry(f, "prefetchCount").update(value="256"),
+    ),
+    "secrets without a store": (
+        unreadable_secrets,
+        lambda f: f["components/email.yaml"][0].pop("auth"),
+    ),
+    "store out of reach": (
+        unreadable_secrets,
+        lambda f: f["components/secretstore.yaml"][0]["scopes"].remove("payments"),
+    ),
+    "key in plain text": (
+        credentials_in_headers,
+        lambda f: f["components/payment-provider.yaml"][0]["spec"].update(
+            headers=[{"name": "Authorization", "value": "Bearer sk_live_1"}]
+        ),
+    ),
+    "publisher of another's event": (
+        wrong_publishers,
+        lambda f: entry(f, "publishingScopes").update(
+            value=entry(f, "publishingScopes")["value"].replace("stock.released", "order.created")
+        ),
+    ),
+    "publisher of everything": (
+        wrong_publishers,
+        lambda f: entry(f, "publishingScopes").update(
+            value=entry(f, "publishingScopes")["value"].replace("catalog=product.updated;", "")
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_mistake_is_found(mistake: str, files: Files) -> None:
+    rule, break_it = BROKEN[mistake]
+    break_it(files)
+    assert list(rule(files))
