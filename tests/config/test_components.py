@@ -1,10 +1,10 @@
 """Components lose nothing, tell no secret, and are there for those that need them only."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
+from chassis.sidecar import DEAD_LETTERS, PUBSUB, TOPIC
 from contracts import ALL_EVENTS
 
 Files: TypeAlias = dict[str, list[Any]]
@@ -18,6 +18,7 @@ LOSSLESS = {
     "autoAck": "false",
     "requeueInFailure": "true",
     "concurrencyMode": "parallel",
+    "exchangeKind": "topic",  # of both, for they declare the same exchanges
 }
 LARGEST_PREFETCH = 255  # the component keeps it in a byte
 CREDENTIALS = {"authorization", "cookie", "x-api-key"}
@@ -47,18 +48,24 @@ def unscoped(files: Files) -> Iterator[str]:
 
 
 def lossy(files: Files) -> Iterator[str]:
-    given = settings(files, "pubsub")
-    for name, value in LOSSLESS.items():
-        if given.get(name) != value:
-            yield f"{name} is {given.get(name)}"
+    for component in (PUBSUB, DEAD_LETTERS):
+        given = settings(files, component)
+        for name, value in LOSSLESS.items():
+            if given.get(name) != value:
+                yield f"{component}: {name} is {given.get(name)}"
 
 
 def prefetch_that_starves_batches(files: Files) -> Iterator[str]:
-    prefetch = int(settings(files, "pubsub").get("prefetchCount", 0))
-    for subscription in documents(files, "Subscription"):
-        batch = subscription["spec"].get("bulkSubscribe", {}).get("maxMessagesCount", 1)
-        if not batch <= prefetch <= LARGEST_PREFETCH:
-            yield f"{subscription['metadata']['name']}: {batch} a batch, {prefetch} prefetched"
+    """A batch fills only with what is prefetched; without a limit one sidecar takes the queue."""
+    batches = {
+        PUBSUB: [s["spec"]["bulkSubscribe"] for s in documents(files, "Subscription")],
+        DEAD_LETTERS: [],
+    }
+    for component, bulks in batches.items():
+        largest = max((bulk["maxMessagesCount"] for bulk in bulks), default=1)
+        prefetch = int(settings(files, component).get("prefetchCount", 0))
+        if not largest <= prefetch <= LARGEST_PREFETCH:
+            yield f"{component}: {largest} a batch, {prefetch} prefetched"
 
 
 def unreadable_secrets(files: Files) -> Iterator[str]:
@@ -84,23 +91,28 @@ def credentials_in_headers(files: Files) -> Iterator[str]:
 
 
 def wrong_publishers(files: Files) -> Iterator[str]:
-    """Each event has one producer, the module that defines it; a subscriber, its dead letters."""
-    expected = defaultdict[str, set[str]](set)
-    for event in ALL_EVENTS:
-        expected[event.__module__.rpartition(".")[2]].add(event.topic)
-    for subscription in documents(files, "Subscription"):
-        for app in subscription["scopes"]:
-            expected[app].add(f"{app}.dead-letters")
-    granted = publishing_scopes(files)
-    for app in granted.keys() | files["components/pubsub.yaml"][0]["scopes"]:
-        if expected[app] != granted.get(app):
-            yield f"{app} may publish {granted.get(app, 'everything')}"
+    """Producers publish events, a subscriber its dead letters; to the desks' component, nobody."""
+    producers = {event.__module__.rpartition(".")[2] for event in ALL_EVENTS}
+    expected = {app: {TOPIC} for app in producers}
+    for app in {app for s in documents(files, "Subscription") for app in s["scopes"]}:
+        expected[app] = expected.get(app, set()) | {f"{app}.dead-letters"}
+    yield from wrong_grants(files, PUBSUB, expected)
+    yield from wrong_grants(files, DEAD_LETTERS, {})
 
 
-def publishing_scopes(files: Files) -> dict[str, set[str]]:
-    lines: str = settings(files, "pubsub")["publishingScopes"]
+def wrong_grants(files: Files, component: str, expected: dict[str, set[str]]) -> Iterator[str]:
+    granted = publishing_scopes(files, component)
+    (document,) = files[f"components/{component}.yaml"]
+    for app in {*granted, *expected, *document["scopes"]}:
+        if expected.get(app, set()) != granted.get(app):
+            yield f"{component}: {app} may publish {granted.get(app, 'everything')}"
+
+
+def publishing_scopes(files: Files, component: str) -> dict[str, set[str]]:
+    """As daprd reads them: an app with nothing behind its name may publish nothing."""
+    lines: str = settings(files, component)["publishingScopes"]
     pairs = [line.split("=") for line in lines.replace(" ", "").split(";")]
-    return {app: set(topics.split(",")) for app, topics in pairs}
+    return {app: set(filter(None, topics.split(","))) for app, topics in pairs}
 
 
 RULES: tuple[Rule, ...] = (
@@ -118,17 +130,24 @@ def test_components_keep_the_rule(rule: Rule, files: Files) -> None:
     assert list(rule(files)) == []
 
 
-def entry(files: Files, name: str) -> Any:
-    (found,) = [
-        item
-        for item in files["components/pubsub.yaml"][0]["spec"]["metadata"]
-        if item["name"] == name
-    ]
+def entry(files: Files, name: str, component: str = PUBSUB) -> Any:
+    metadata = files[f"components/{component}.yaml"][0]["spec"]["metadata"]
+    (found,) = [item for item in metadata if item["name"] == name]
     return found
 
 
-def drop_setting(name: str) -> Callable[[Files], object]:
-    return lambda f: f["components/pubsub.yaml"][0]["spec"]["metadata"].remove(entry(f, name))
+def drop_setting(name: str, component: str = PUBSUB) -> Callable[[Files], object]:
+    return lambda f: f[f"components/{component}.yaml"][0]["spec"]["metadata"].remove(
+        entry(f, name, component)
+    )
+
+
+def grant(old: str, new: str, component: str = PUBSUB) -> Callable[[Files], object]:
+    def change(files: Files) -> None:
+        scopes = entry(files, "publishingScopes", component)
+        scopes["value"] = scopes["value"].replace(old, new)
+
+    return change
 
 
 BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
@@ -137,13 +156,21 @@ BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
         unscoped,
         lambda f: f["components/email.yaml"][0].update(scopes=["notification"]),
     ),
-    **{f"default {name}": (lossy, drop_setting(name)) for name in LOSSLESS},
+    **{
+        f"default {name} of {component}": (lossy, drop_setting(name, component))
+        for name in LOSSLESS
+        for component in (PUBSUB, DEAD_LETTERS)
+    },
     "messages kept in memory only": (lossy, lambda f: entry(f, "deliveryMode").update(value="1")),
     "queue that goes with its consumer": (
         lossy,
         lambda f: entry(f, "deletedWhenUnused").update(value="true"),
     ),
     "unlimited prefetch": (prefetch_that_starves_batches, drop_setting("prefetchCount")),
+    "unlimited prefetch of dead letters": (
+        prefetch_that_starves_batches,
+        drop_setting("prefetchCount", DEAD_LETTERS),
+    ),
     "prefetch below a batch": (
         prefetch_that_starves_batches,
         lambda f: entry(f, "prefetchCount").update(value="50"),
@@ -166,17 +193,26 @@ BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
             headers=[{"name": "Authorization", "value": "Bearer sk_live_1"}]
         ),
     ),
-    "publisher of another's event": (
+    "publisher without events": (
         wrong_publishers,
-        lambda f: entry(f, "publishingScopes").update(
-            value=entry(f, "publishingScopes")["value"].replace("stock.released", "order.created")
-        ),
+        grant("dashboard=", "dashboard=events,"),
     ),
-    "publisher of everything": (
+    "publisher of another's dead letters": (
         wrong_publishers,
-        lambda f: entry(f, "publishingScopes").update(
-            value=entry(f, "publishingScopes")["value"].replace("catalog=product.updated;", "")
-        ),
+        grant("orders.dead-letters", "orders.dead-letters,payments.dead-letters"),
+    ),
+    "dead letters that may not be published": (
+        wrong_publishers,
+        grant(",orders.dead-letters", ""),
+    ),
+    "publisher of everything": (wrong_publishers, grant("catalog=events;", "")),
+    "way round the publishing scopes": (
+        wrong_publishers,
+        grant("orders=;", "", DEAD_LETTERS),
+    ),
+    "publisher at the edge": (
+        wrong_publishers,
+        lambda f: f["components/pubsub.yaml"][0]["scopes"].append("gateway"),
     ),
 }
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 import pytest
+from chassis.sidecar import DEAD_LETTERS, PUBSUB
 from gateway.routing import AREAS
 
 Files: TypeAlias = dict[str, list[Any]]
@@ -18,6 +19,7 @@ CALLEES = {
 OF_EVERYBODY = {"users"}  # the keys that verify tokens
 KINDS = {"timeout": "timeouts", "retry": "retries", "circuitBreaker": "circuitBreakers"}
 CALLED_BY_SIDECARS_ONLY = "secretstores."
+DELIVERING = (PUBSUB, DEAD_LETTERS)  # the second delivers only: nobody may publish to it
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 LONGEST_TROUBLE = timedelta(hours=1)
 
@@ -63,7 +65,7 @@ def unguarded_components(files: Files) -> Iterator[str]:
     components = [d for docs in files.values() for d in docs if d.get("kind") == "Component"]
     for component in components:
         name = component["metadata"]["name"]
-        if component["spec"]["type"].startswith(CALLED_BY_SIDECARS_ONLY):
+        if component["spec"]["type"].startswith(CALLED_BY_SIDECARS_ONLY) or name == DEAD_LETTERS:
             continue
         for guard in [g for app in component["scopes"] for g in guards(files, app)]:
             target = guard["spec"]["targets"]["components"].get(name, {})
@@ -99,15 +101,15 @@ def impatient_deliveries(files: Files) -> Iterator[str]:
     """An event outlasts an hour of trouble. Exponential retries end after 15 minutes, and an open
     breaker sends good events to the dead letters at once."""
     for document in policies_of(files):
-        inbound = document["spec"]["targets"]["components"].get("pubsub", {}).get("inbound")
-        if inbound is None:
-            continue
-        retry = document["spec"]["policies"]["retries"].get(inbound.get("retry"), {})
-        patience = retry.get("maxRetries", 0) * duration(retry.get("duration", "0s"))
-        if retry.get("policy") != "constant" or patience < LONGEST_TROUBLE:
-            yield f"events are given up after {patience}"
-        if "timeout" not in inbound or "circuitBreaker" in inbound:
-            yield "a delivery needs a timeout, and no circuit breaker"
+        components = document["spec"]["targets"]["components"]
+        retries = document["spec"]["policies"]["retries"]
+        for inbound in [c["inbound"] for c in components.values() if "inbound" in c]:
+            retry = retries.get(inbound.get("retry"), {})
+            patience = retry.get("maxRetries", 0) * duration(retry.get("duration", "0s"))
+            if retry.get("policy") != "constant" or patience < LONGEST_TROUBLE:
+                yield f"events are given up after {patience}"
+            if "timeout" not in inbound or "circuitBreaker" in inbound:
+                yield "a delivery needs a timeout, and no circuit breaker"
 
 
 def duration(text: str) -> timedelta:
@@ -117,12 +119,14 @@ def duration(text: str) -> timedelta:
 
 
 def undelivered(files: Files) -> Iterator[str]:
-    """What is not retried by policy is delivered once."""
-    for path in [p for p in files if p.startswith("dapr/subscriptions")]:
-        for app in {scope for document in files[path] for scope in document["scopes"]}:
-            for guard in guards(files, app):
-                if "inbound" not in guard["spec"]["targets"]["components"].get("pubsub", {}):
-                    yield f"{app}: its events are delivered once"
+    """What is not retried by policy is delivered once, or again and again without a pause."""
+    subscriptions = [d for docs in files.values() for d in docs if d.get("kind") == "Subscription"]
+    for app in {app for subscription in subscriptions for app in subscription["scopes"]}:
+        for guard in guards(files, app):
+            targets = guard["spec"]["targets"]["components"]
+            for component in DELIVERING:
+                if "inbound" not in targets.get(component, {}):
+                    yield f"{app}: {component} has no patience"
 
 
 RULES: tuple[Rule, ...] = (
@@ -200,6 +204,10 @@ BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
         lambda f: target(f, "pubsub")["inbound"].update(circuitBreaker="dependency"),
     ),
     "single delivery": (undelivered, lambda f: target(f, "pubsub").pop("inbound")),
+    "dead letters without a pause": (
+        undelivered,
+        lambda f: target(f, "dead-letters").pop("inbound"),
+    ),
 }
 
 

@@ -77,7 +77,7 @@ def _create_refunds() -> None:
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("provider_id", sa.Text),
         sa.Column("failure_reason", sa.Text),
-        sa.Column("refunded_total", sa.BigInteger),
+        sa.Column("refunded_total", sa.BigInteger, server_default="0", nullable=False),
         sa.Column("due_at", _TIME),
         sa.Column("tries", sa.Integer, server_default="0", nullable=False),
         sa.Column("created_at", _TIME, nullable=False),

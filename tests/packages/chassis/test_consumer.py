@@ -1,5 +1,7 @@
 """Batch consumption: once each, in one transaction, poison alone, passing trouble retried."""
 
+import base64
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -147,14 +149,26 @@ async def test_undeliverable_events_come_to_the_desk(
     client: httpx.AsyncClient, deliver: Delivered
 ) -> None:
     subscriptions = (await client.get("/dapr/subscribe")).json()
-    assert [(s["topic"], s["route"]) for s in subscriptions] == [
-        ("test.dead-letters", "/events/dead-letters")
+    assert [(s["pubsubname"], s["topic"], s["route"]) for s in subscriptions] == [
+        ("dead-letters", "test.dead-letters", "/events/dead-letters")
     ]
     token = {"dapr-api-token": "the-token-of-the-sidecar-in-tests"}
-    reply = await client.post("/events/dead-letters", json=entry()["event"], headers=token)
-    assert reply.json() == {"status": "SUCCESS"}
+    for undelivered in (json.dumps(entry()["event"]).encode(), b"\xff rubbish"):
+        body = {"data_base64": base64.b64encode(undelivered).decode()}
+        reply = await client.post("/events/dead-letters", json=body, headers=token)
+        assert reply.json() == {"status": "SUCCESS"}
+    assert {letter.topic for letter in await dead_letters()} == {TOPIC, "unknown"}
+
+
+async def test_a_delivery_may_mix_types_and_hold_one_that_nobody_knows(
+    app: FastAPI, deliver: Delivered, handler: Handler
+) -> None:
+    unknown = as_entry("moon.landed", {})
+    entries = [entry(), unknown, entry()]
+    assert await deliver.raw(TOPIC, entries) == ["SUCCESS"] * 3
+    assert handler.batches == [2]
     [letter] = await dead_letters()
-    assert letter.topic == TOPIC
+    assert (letter.topic, letter.reason) == ("moon.landed", "UnknownEventType('moon.landed')")
 
 
 async def test_a_broken_connection_is_passing_trouble(deliver: Delivered, handler: Handler) -> None:

@@ -42,11 +42,8 @@ async def mark(event_id: UUID, session: Session, then: str = "") -> dict[str, st
         case "lose the sidecar":
             raise SidecarUnavailable("away")
         case "break the commit":
-            await session.execute(
-                text(
-                    "CREATE TEMP TABLE c (x int UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP"
-                )
-            )
+            column = "x int UNIQUE DEFERRABLE INITIALLY DEFERRED"
+            await session.execute(text(f"CREATE TEMP TABLE c ({column}) ON COMMIT DROP"))
             await session.execute(text("INSERT INTO c VALUES (1), (1)"))
         case _:
             pass

@@ -70,7 +70,7 @@ class MailServer:
         if words := self.says.get(metadata["emailTo"]):
             details = f"error invoking output binding email: error from smtp binding: {words}"
             said = AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), details)
-            raise SidecarUnavailable("The sidecar did not do what it was asked.") from said
+            raise SidecarUnavailable("The sidecar did not do what it was asked.", str(said))
         await self._stand_in.call_binding(name, operation, data, metadata)
 
 

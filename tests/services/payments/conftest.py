@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import UUID
 
 import httpx
@@ -65,27 +64,11 @@ class Provider:
         self.records = records
         self.faults: deque[int | str | Reply | None] = deque()
         self.calls: list[tuple[str, str]] = []
-        self.forms: list[Mapping[str, list[str]]] = []
         self.keys: list[str | None] = []
 
-    async def invoke(self, app_id: str, path: str, **request: Any) -> Reply:
-        assert app_id == "payment-provider"
-        fault = self.faults.popleft() if self.faults else None
-        if fault == "request lost":
-            raise SidecarUnavailable("The provider did not answer.")
-        if isinstance(fault, Reply):
-            return fault
-        if isinstance(fault, int):
-            return Reply(fault, {}, b'{"error": {"type": "api_error", "message": "Trouble."}}')
-        reply = await self._call(path, **request)
-        if fault == "answer lost":
-            raise SidecarUnavailable("The provider did not answer.")
-        if fault == "crash":
-            raise Crash("The process died.")
-        return reply
-
-    async def _call(
+    async def invoke(
         self,
+        app_id: str,
         path: str,
         *,
         method: str = "GET",
@@ -93,11 +76,22 @@ class Provider:
         content_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        sent = {**(headers or {}), "Content-Type": content_type}
+        assert app_id == "payment-provider"
         self.calls.append((method, path.partition("?")[0]))
-        self.forms.append(parse_qs((body or b"").decode()))
-        self.keys.append(sent.get("Idempotency-Key"))
+        self.keys.append((headers or {}).get("Idempotency-Key"))
+        fault = self.faults.popleft() if self.faults else None
+        if fault == "request lost":
+            raise SidecarUnavailable("The provider did not answer.")
+        if isinstance(fault, Reply):
+            return fault
+        if isinstance(fault, int):
+            return Reply(fault, {}, b'{"error": {"type": "api_error", "message": "Trouble."}}')
+        sent = {**(headers or {}), "Content-Type": content_type}
         got = await self._http.request(method, f"/{path}", content=body, headers=sent)
+        if fault == "answer lost":
+            raise SidecarUnavailable("The provider did not answer.")
+        if fault == "crash":
+            raise Crash("The process died.")
         return Reply(got.status_code, got.headers, got.content)
 
     def charges(self, order_id: UUID) -> list[Charge]:

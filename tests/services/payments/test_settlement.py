@@ -332,6 +332,7 @@ async def test_a_refund_that_the_provider_takes_its_time_for_is_asked_about(
     provider.faults.append(reply_with(**(pending | {"status": "succeeded"})))
     await desk.settle_everything()
 
+    assert provider.calls[-1] == ("GET", "v1/refunds/re_slow")
     assert (await desk.payment_of(refund.id)).status == "refunded"
 
 
@@ -410,6 +411,7 @@ async def test_an_intent_that_is_still_processing_is_looked_at_again(
     provider.faults.append(reply_with(**done))
     await desk.settle_everything()
 
+    assert provider.calls[-1] == ("GET", "v1/payment_intents/pi_slow")
     assert (await desk.payment_of(charge.id)).status == "succeeded"
     assert len(await logged(PaymentSucceeded)) == 1
 

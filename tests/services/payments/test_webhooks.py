@@ -163,6 +163,27 @@ async def test_a_refund_made_on_the_providers_own_pages_is_ignored(
     assert await logged(PaymentRefunded) == []
 
 
+async def test_a_webhook_cannot_name_the_refund_of_another_payment(
+    deliver: Delivered, desk: Any, hear: Any, order: Any, waiting: Any
+) -> None:
+    it = order()
+    await deliver(it.created())
+    await deliver(it.reserved())
+    await desk.settle()
+    await deliver(it.cancelled())
+    [refund] = await desk.refunds_of(it.id)
+    metadata = {
+        "payment_id": str((await desk.payment_of(waiting.id)).id),
+        "refund_id": str(refund.id),
+    }
+    data = {"id": "re_1", "status": "succeeded", "metadata": metadata}
+    event = {"id": "evt_1", "type": "refund.created", "data": {"object": data}}
+    reply = await hear(json.dumps(event))
+
+    assert reply.status_code == 200
+    assert [refund.status for refund in await desk.refunds_of(it.id)] == ["pending"]
+
+
 async def test_the_customers_approval_arrives_by_webhook(
     desk: Any, provider: Any, hear: Any, waiting: Any
 ) -> None:
@@ -196,6 +217,17 @@ async def test_a_webhook_that_comes_again_changes_nothing(
         assert [(await hear(webhook)).status_code for _ in range(3)] == [200, 200, 200]
 
     assert len(await logged(PaymentSucceeded)) == 1
+
+
+async def test_an_event_is_known_by_its_id(
+    desk: Any, provider: Any, hear: Any, waiting: Any
+) -> None:
+    await provider.approve((await desk.payment_of(waiting.id)).client_secret)
+    first, second = (json.loads(webhook) for webhook in provider.webhooks())
+    await hear(json.dumps(first))
+    await hear(json.dumps(second | {"id": first["id"]}))
+
+    assert (await desk.payment_of(waiting.id)).status == "requires_action"
 
 
 async def test_webhooks_out_of_order_never_move_a_payment_backwards(

@@ -61,6 +61,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        # The chassis traces and counts each request already.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     if docs:
         patch_fastapi(app, redirect_from_root_to_docs=False)

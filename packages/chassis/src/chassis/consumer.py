@@ -1,5 +1,6 @@
 """Consumes bulk deliveries: each event takes effect once, a batch in one transaction."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from fastapi import APIRouter, Depends
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Uuid, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis.cloud_event import CloudEvent
@@ -43,6 +45,10 @@ class Status(StrEnum):
     RETRY = "RETRY"
 
 
+class UnknownEventType(Exception):  # noqa: N818  # named for the broken rule
+    """The service has no handler for the event's type."""
+
+
 class Entry(BaseModel):
     """One event of a bulk delivery; `event` is validated alone, so that it fails alone."""
 
@@ -69,25 +75,42 @@ Outcomes: TypeAlias = dict[str, Status]
 
 
 def event_routes(subscriptions: Subscriptions) -> APIRouter:
-    """A route for each subscribed topic, where only the own sidecar may post."""
-    router = APIRouter(
-        prefix="/events", include_in_schema=False, dependencies=[Depends(require_app_token)]
-    )
-    for event, handler in subscriptions.items():
-        router.add_api_route(f"/{event.topic}", _route(event, handler), methods=["POST"])
+    """The one route that all subscribed events come to, where only the own sidecar may post."""
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(require_app_token)])
+    by_topic = {event.topic: (event, handler) for event, handler in subscriptions.items()}
+
+    @router.post("/events")
+    async def receive(delivery: Delivery) -> dict[str, Any]:
+        outcomes: Outcomes = {}
+        for topic, entries in _by_type(delivery.entries).items():
+            if topic in by_topic:
+                outcomes |= await consume(*by_topic[topic], entries)
+            else:
+                outcomes |= await _refuse(topic, entries)
+        return {"statuses": [{"entryId": i, "status": s} for i, s in outcomes.items()]}
+
     return router
 
 
-def _route(event: type[Event], handler: Handler) -> Callable[..., Awaitable[dict[str, Any]]]:
-    async def receive(delivery: Delivery) -> dict[str, Any]:
-        outcomes = await consume(event, handler, delivery.entries)
-        return {"statuses": [{"entryId": i, "status": s} for i, s in outcomes.items()]}
+def _by_type(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    groups: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        match entry.event:
+            case {"type": str(topic)}:
+                groups[topic].append(entry)
+            case _:
+                groups["unknown"].append(entry)
+    return groups
 
-    return receive
+
+async def _refuse(topic: str, entries: Sequence[Entry]) -> Outcomes:
+    """Nobody here knows this type: it was not subscribed to, or it is no event at all."""
+    reason = UnknownEventType(topic)
+    return {entry.entryId: await _bury(topic, entry.event, reason) for entry in entries}
 
 
 async def consume(event: type[Event], handler: Handler, entries: Sequence[Entry]) -> Outcomes:
-    """Handles a batch; the outcome of every entry by its id."""
+    """Handles the events of one type in a delivery; the outcome of every entry by its id."""
     outcomes: Outcomes = {}
     batch: list[Received] = []
     for entry in entries:
@@ -136,19 +159,23 @@ async def _take_effect(topic: str, handler: Handler, batch: Sequence[Received]) 
     CONSUMED.labels(topic, "duplicate").inc(len(batch) - len(fresh))
 
 
+# One statement whatever the size of the batch, so that it is compiled once.
+_ENTER = (
+    insert(SeenEvent)
+    .from_select(["event_id"], select(func.unnest(bindparam("ids", type_=ARRAY(Uuid)))))
+    .on_conflict_do_nothing()
+    .returning(SeenEvent.event_id)
+)
+
+
 async def _unseen(session: AsyncSession, batch: Sequence[Received]) -> list[Received]:
     """Enters the batch in the inbox; returns what was not there yet, each event once.
 
     Ids are entered in order, so that two deliveries of the same events cannot deadlock.
     """
     by_id = {received.id: received for received in batch}
-    entered = await session.scalars(
-        insert(SeenEvent)
-        .values([{"event_id": event_id} for event_id in sorted(by_id)])
-        .on_conflict_do_nothing()
-        .returning(SeenEvent.event_id)
-    )
-    new = set(entered)
+    connection = await session.connection()  # given parameters, the session would rewrite it
+    new = set(await connection.scalars(_ENTER, {"ids": sorted(by_id)}))
     return [received for event_id, received in by_id.items() if event_id in new]
 
 

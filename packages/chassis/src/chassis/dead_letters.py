@@ -6,16 +6,22 @@ from uuid import NAMESPACE_URL, uuid5
 
 from dapr.ext.fastapi import DaprApp
 from fastapi import Depends, FastAPI
-from pydantic import ValidationError
+from pydantic import Base64Bytes, BaseModel, ValidationError
 from sqlalchemy.dialects.postgresql import insert
 
 from chassis.cloud_event import CloudEvent
 from chassis.database import database
 from chassis.identity import require_app_token
-from chassis.sidecar import PUBSUB
+from chassis.sidecar import DEAD_LETTERS
 from chassis.tables import DeadLetter
 
 _LONGEST_REASON = 2000
+
+
+class RawDelivery(BaseModel):
+    """The sidecar's envelope round the bytes that it could not deliver."""
+
+    data_base64: Base64Bytes
 
 
 async def record_dead_letter(topic: str, raw: Any, reason: str) -> None:
@@ -49,18 +55,32 @@ def _envelope(raw: Any) -> CloudEvent | None:
 
 
 def subscribe_to_dead_letters(app: FastAPI, name: str) -> None:
-    """What the sidecar gave up delivering to this service comes to this service's desk."""
+    """What the sidecar gave up delivering to this service comes to this service's desk.
+
+    Raw, for a dead letter may be no CloudEvent, and one by one. It has a component to itself: the
+    subscriptions of one component get in each other's way when the broker comes back.
+    """
 
     async def receive(
-        event: dict[str, Any], _: Annotated[None, Depends(require_app_token)]
+        delivery: RawDelivery, _: Annotated[None, Depends(require_app_token)]
     ) -> dict[str, str]:
-        topic = str(event.get("type", "unknown"))
-        await record_dead_letter(topic, event, "The sidecar used up its delivery attempts.")
+        raw = _decoded(delivery.data_base64)
+        envelope = _envelope(raw)
+        topic = envelope.type if envelope else "unknown"
+        await record_dead_letter(topic, raw, "The sidecar used up its delivery attempts.")
         return {"status": "SUCCESS"}
 
     DaprApp(app).subscribe(
-        pubsub=PUBSUB,
+        pubsub=DEAD_LETTERS,
         topic=f"{name}.dead-letters",
         route="/events/dead-letters",
-        metadata={"queueType": "quorum"},
+        metadata={"queueType": "quorum", "rawPayload": "true"},
     )(receive)
+
+
+def _decoded(data: bytes) -> Any:
+    text = data.decode(errors="replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

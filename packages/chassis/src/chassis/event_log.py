@@ -1,12 +1,9 @@
 """The event log: events are committed with the change they tell of, then relayed to the broker."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from itertools import groupby
 from types import MappingProxyType
 
-import structlog
 from contracts import Event
 from prometheus_client import Counter
 from sqlalchemy import func, insert, select, update
@@ -18,8 +15,6 @@ from chassis.sidecar import SidecarUnavailable, sidecar
 from chassis.tables import LoggedEvent, new_id
 from chassis.telemetry import current_trace_parent
 from chassis.worker import Worker
-
-log = structlog.get_logger(__name__)
 
 BATCH = 200
 PUBLISHED = Counter("events_published_total", "Events handed to the sidecar.", ["topic"])
@@ -62,16 +57,20 @@ async def publish_pending() -> int:
     """
     async with database.transaction() as session:
         rows = (await session.scalars(_OLDEST_UNPUBLISHED)).all()
-        taken = [row.id for group in await _publish_by_topic(rows) for row in group]
-        if taken:
-            await session.execute(
-                update(LoggedEvent)
-                .where(LoggedEvent.id.in_(taken))
-                .values(published_at=func.clock_timestamp())
-            )
-    if len(taken) < len(rows):
-        raise SidecarUnavailable(f"{len(rows) - len(taken)} events wait for the broker.")
+        refused = await sidecar.publish([envelop(row) for row in rows]) if rows else set[str]()
+        taken = [row for row in rows if str(row.id) not in refused]
+        await _mark_published(session, taken)
+    for row in taken:
+        PUBLISHED.labels(row.topic).inc()
+    if refused:
+        raise SidecarUnavailable(f"The broker refused {len(refused)} events.")
     return len(rows)
+
+
+async def _mark_published(session: AsyncSession, rows: Sequence[LoggedEvent]) -> None:
+    ids = [row.id for row in rows]
+    now = {"published_at": func.clock_timestamp()}
+    await session.execute(update(LoggedEvent).where(LoggedEvent.id.in_(ids)).values(now))
 
 
 relay = Worker("relay", publish_pending, poll_seconds=1.0)
@@ -83,20 +82,3 @@ _OLDEST_UNPUBLISHED = (
     .limit(BATCH)
     .with_for_update(skip_locked=True)
 )
-
-
-async def _publish_by_topic(rows: Sequence[LoggedEvent]) -> list[list[LoggedEvent]]:
-    by_topic = groupby(sorted(rows, key=lambda row: row.topic), key=lambda row: row.topic)
-    return await asyncio.gather(*(_publish(topic, list(group)) for topic, group in by_topic))
-
-
-async def _publish(topic: str, rows: list[LoggedEvent]) -> list[LoggedEvent]:
-    """Returns the rows that the sidecar took; one topic's trouble does not hold up another's."""
-    try:
-        refused = await sidecar.publish(topic, [envelop(row) for row in rows])
-    except SidecarUnavailable as error:
-        log.warning("publish_failed", topic=topic, events=len(rows), error=error.detail)
-        return []
-    taken = [row for row in rows if str(row.id) not in refused]
-    PUBLISHED.labels(topic).inc(len(taken))
-    return taken

@@ -18,7 +18,7 @@ _PING_SECONDS = 2
 
 
 def health_routes(*, has_database: bool) -> APIRouter:
-    """`/health` is what the sidecar probes, so it must not ask the sidecar; `/ready` does."""
+    """`/health` is this process and its database; `/ready` is the sidecar as well."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/health")

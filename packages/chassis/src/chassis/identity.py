@@ -21,6 +21,7 @@ ALGORITHM = "RS256"
 JWKS_PATH = ".well-known/jwks.json"
 _REFETCH_AFTER_SECONDS = 10.0
 _AFTER_FAILURE_SECONDS = 0.5
+_NO_KEYS = "The keys that tokens are verified with cannot be had."
 
 
 class Role(StrEnum):
@@ -94,13 +95,17 @@ class TokenVerifier:
 
     async def _fetch(self, key_id: str) -> None:
         """One of those who wait for the same key asks; the others find what it got."""
-        if key_id in self._keys or time.monotonic() - self._asked_at < self._patience:
+        if key_id in self._keys:
+            return
+        if time.monotonic() - self._asked_at < self._patience:
+            if self._patience == _AFTER_FAILURE_SECONDS:
+                raise Unavailable(_NO_KEYS)  # a good token must not be refused for that
             return
         self._asked_at = time.monotonic()
         self._patience = _AFTER_FAILURE_SECONDS
         reply = await sidecar.invoke("users", JWKS_PATH)
         if not reply.ok:
-            raise Unavailable("The keys that tokens are verified with cannot be had.")
+            raise Unavailable(_NO_KEYS)
         self._patience = _REFETCH_AFTER_SECONDS
         self.trust(reply.json())
 

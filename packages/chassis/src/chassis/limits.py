@@ -19,7 +19,7 @@ class BodyLimit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/events/"):
+        if scope["type"] != "http" or scope["path"].startswith("/events"):
             await self._app(scope, receive, send)
             return
         limit = settings().max_body_bytes

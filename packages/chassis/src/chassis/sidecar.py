@@ -27,15 +27,24 @@ from chassis.settings import settings
 log = structlog.get_logger(__name__)
 
 PUBSUB = "pubsub"
+TOPIC = "events"
+DEAD_LETTERS = "dead-letters"
 STATE_STORE = "statestore"
 START_DEADLINE_SECONDS = 60
 T = TypeVar("T")
 
 
 class SidecarUnavailable(Unavailable):
-    """The sidecar, or the service behind it, did not answer."""
+    """The sidecar, or the service behind it, did not answer.
+
+    `said` is the sidecar's own reason, for callers that must know; clients are never shown it.
+    """
 
     transient = True
+
+    def __init__(self, detail: str, said: str = "") -> None:
+        super().__init__(detail)
+        self.said = said
 
 
 @dataclass(frozen=True)
@@ -126,19 +135,27 @@ class Sidecar:
             raise SidecarUnavailable(f"{app_id} is not reachable.")
         return reply
 
-    async def publish(self, topic: str, events: Sequence[Mapping[str, Any]]) -> set[str]:
+    async def publish(self, events: Sequence[Mapping[str, Any]]) -> set[str]:
         """Publishes whole CloudEvents in bulk; returns the ids of those that were refused.
+
+        All go to one topic, each with its type as the routing key: a service has one queue, to
+        which the broker routes the types that it subscribes to.
 
         Raises `SidecarUnavailable` if nothing is known of any of them. An id that is not in the
         answer may still be lost: Dapr's RabbitMQ component reports some refusals as success.
         """
         body = json.dumps(
             [
-                {"entryId": e["id"], "event": e, "contentType": "application/cloudevents+json"}
-                for e in events
+                {
+                    "entryId": event["id"],
+                    "event": event,
+                    "contentType": "application/cloudevents+json",
+                    "metadata": {"routingKey": event["type"]},
+                }
+                for event in events
             ]
         )
-        url = f"/v1.0-alpha1/publish/bulk/{PUBSUB}/{topic}"
+        url = f"/v1.0-alpha1/publish/bulk/{PUBSUB}/{TOPIC}"
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session.post(url, data=body, headers=headers) as reply:
@@ -195,8 +212,11 @@ def _refused(answer: bytes) -> set[str]:
 async def _call(call: Awaitable[T]) -> T:
     try:
         return await asyncio.wait_for(call, timeout=10)
-    except (grpc.RpcError, TimeoutError) as error:
-        raise SidecarUnavailable("The sidecar did not do what it was asked.") from error
+    except grpc.aio.AioRpcError as error:
+        said = error.details() or ""
+        raise SidecarUnavailable("The sidecar did not do what it was asked.", said) from error
+    except TimeoutError as error:
+        raise SidecarUnavailable("The sidecar did not answer in time.") from error
 
 
 sidecar = Sidecar()

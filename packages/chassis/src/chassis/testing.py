@@ -89,7 +89,7 @@ class StandInSidecar(Sidecar):
         self.headers.append(request.get("headers") or {})
         return self.answers[app_id, path]()
 
-    async def publish(self, topic: str, events: Sequence[Mapping[str, Any]]) -> set[str]:
+    async def publish(self, events: Sequence[Mapping[str, Any]]) -> set[str]:
         self._check()
         self.published += events
         return set()
@@ -242,7 +242,7 @@ class Delivered:
         """The statuses that the service gives the entries of one bulk delivery."""
         body = {"id": str(new_id()), "entries": entries, "pubsubname": "pubsub", "topic": topic}
         token = {"dapr-api-token": settings().app_api_token}
-        reply = await self._client.post(f"/events/{topic}", json=body, headers=token)
+        reply = await self._client.post("/events", json=body, headers=token)
         reply.raise_for_status()
         by_id = {s["entryId"]: s["status"] for s in reply.json()["statuses"]}
         return [by_id[entry["entryId"]] for entry in entries]

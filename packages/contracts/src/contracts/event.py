@@ -14,7 +14,7 @@ class Fact(BaseModel):
 class Event(Fact):
     """Something that happened, named in the past tense.
 
-    `topic` is the pub/sub topic and the CloudEvent `type`; `key_field` names the field whose
+    `topic` is the CloudEvent `type`, by which the broker routes it; `key_field` names the field whose
     value becomes the CloudEvent `subject`. Changes are additive; anything else is a new topic.
     """
 

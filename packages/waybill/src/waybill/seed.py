@@ -95,8 +95,8 @@ def _batches(goods: Iterable[Goods]) -> Iterable[Sequence[Goods]]:
 
 async def ensure_accounts(project: Project) -> None:
     """The admin, staff and carrier accounts, with the passwords of this checkout's secrets."""
-    for email, password in load(project).staff.items():
-        await _create_account(project, email, password)
+    accounts = load(project).staff.items()
+    await asyncio.gather(*(_create_account(project, *account) for account in accounts))
 
 
 async def _create_account(project: Project, email: str, password: str) -> None:

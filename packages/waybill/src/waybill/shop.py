@@ -86,7 +86,11 @@ class Shop:
         return await self.log_in(email, load(self._project).staff[email])
 
     async def order(
-        self, customer: Person, items: Sequence[Json], payment_method: str = "pm_card_ok"
+        self,
+        customer: Person,
+        items: Sequence[Json],
+        payment_method: str = "pm_card_ok",
+        key: str | None = None,
     ) -> Json:
         """Places an order and enters it in the ledger, whatever the answer."""
         body = {
@@ -94,7 +98,7 @@ class Shop:
             "shipping_address": ADDRESS,
             "payment_method": payment_method,
         }
-        key = str(uuid4())
+        key = key or str(uuid4())
         try:
             order = await self.ask("POST", "orders", person=customer, body=body, key=key)
         except Refused as refusal:

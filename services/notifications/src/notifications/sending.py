@@ -89,7 +89,7 @@ def _refusal(error: SidecarUnavailable) -> str | None:
     Before it hears of the message there are the connection, TLS and authentication: their trouble
     is every mail's, and passes, or is for the operators to end.
     """
-    said = re.search(r"could not send email \d+: (.+)", str(error.__cause__))
+    said = re.search(r"could not send email \d+: (.+)", error.said)
     return said and said[1][:LONGEST_REFUSAL]
 
 

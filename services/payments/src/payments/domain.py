@@ -240,8 +240,6 @@ class Payment(Due, Base):
         return self.refunded_event(refund)
 
     def _capture(self, amount: int, now: datetime) -> PaymentEvent | None:
-        if self.captured:
-            return None
         self.captured = amount
         if self.status not in UNDECIDED:
             return None  # too late: `compensate` returns it
@@ -340,7 +338,7 @@ class Refund(Due, Base):
     status: Mapped[str]
     provider_id: Mapped[str | None]
     failure_reason: Mapped[str | None]
-    refunded_total: Mapped[int | None] = mapped_column(BigInteger)
+    refunded_total: Mapped[int] = mapped_column(BigInteger, server_default="0")
     created_at: Mapped[datetime]
     decided_at: Mapped[datetime | None]
 

@@ -30,6 +30,7 @@ management.tcp.port = {management}
 load_definitions = {definitions}
 disk_free_limit.absolute = 200MB
 raft.wal_max_size_bytes = 67108864
+consumer_timeout = 10800000
 log.file = false
 log.console = true
 log.console.level = warning
