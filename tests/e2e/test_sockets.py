@@ -1,5 +1,6 @@
 """Each service talks to its own sidecar and its own database, and to nobody else."""
 
+import httpx
 import psutil
 import pytest
 from waybill import control, ports
@@ -37,6 +38,8 @@ async def test_each_service_is_connected_to_its_sidecar(platform: Project) -> No
     assert status
     pids = {process.name: process.pid for process in status.processes}
     for app in platform.apps:
+        async with httpx.AsyncClient() as client:  # readiness asks the sidecar
+            assert (await client.get(f"http://127.0.0.1:{app.port}/ready")).status_code == 200
         connections = psutil.Process(pids[app.name]).net_connections("inet")
         remote = {c.raddr.port for c in connections if c.raddr}
         assert remote & {app.dapr_http_port, app.dapr_grpc_port}, app.name

@@ -173,7 +173,8 @@ class Sidecar:
     async def save_states(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
         lifetime = {"ttlInSeconds": str(ttl_seconds)}
         items = [StateItem(key, value, metadata=lifetime) for key, value in values.items()]
-        await _call(self._sdk.save_bulk_state(STATE_STORE, items))
+        if items:  # the SDK refuses to save nothing
+            await _call(self._sdk.save_bulk_state(STATE_STORE, items))
 
     async def delete_states(self, keys: Sequence[str]) -> None:
         await asyncio.gather(*(_call(self._sdk.delete_state(STATE_STORE, key)) for key in keys))

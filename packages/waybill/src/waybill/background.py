@@ -33,14 +33,15 @@ async def platform(project: Project, console: Console) -> AsyncGenerator[None]:
         yield
         return
     lifeline, grip = os.pipe()
+    child = _spawn(project, lifeline)
+    os.close(lifeline)
     try:
-        child = _spawn(project, lifeline)
-        os.close(lifeline)
         await _wait_ready(project, console, child)
         yield
     finally:
         os.close(grip)
         await stop(project, console)
+        await asyncio.to_thread(child.wait, _STOP_SECONDS)
 
 
 async def start(project: Project, console: Console) -> None:

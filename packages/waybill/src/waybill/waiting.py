@@ -1,7 +1,7 @@
 """Waits for conditions, never for time, and never without a deadline."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 
@@ -33,14 +33,14 @@ def all_listen(*ports: int) -> Condition:
     return condition
 
 
-def answers(url: str, auth: aiohttp.BasicAuth | None = None) -> Condition:
+def answers(url: str, headers: Mapping[str, str] | None = None) -> Condition:
     """Holds once a GET of `url` is answered with a 2xx."""
 
     async def condition() -> bool:
         timeout = aiohttp.ClientTimeout(total=2)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout, auth=auth) as session,
+                aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
                 session.get(url) as response,
             ):
                 return response.ok

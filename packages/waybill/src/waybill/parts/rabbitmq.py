@@ -79,12 +79,12 @@ def _node(project: Project, home: Path, secrets: PlatformSecrets) -> Supervised:
     server = find_server()
     if server is None:
         raise PlatformError("RabbitMQ is not installed.", fix="waybill doctor")
-    auth = aiohttp.BasicAuth(secrets.rabbitmq_user, secrets.rabbitmq_password)
+    login = aiohttp.encode_basic_auth(secrets.rabbitmq_user, secrets.rabbitmq_password)
     check = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}/api/health/checks"
     return Supervised(
         "rabbitmq",
         infrastructure(project, "rabbitmq", [str(server)], _environment(home)),
-        answers(f"{check}/port-listener/{ports.RABBITMQ_AMQP}", auth),
+        answers(f"{check}/port-listener/{ports.RABBITMQ_AMQP}", {"Authorization": login}),
         ports=[ports.RABBITMQ_AMQP, ports.RABBITMQ_MANAGEMENT, ports.RABBITMQ_DISTRIBUTION],
         grace_seconds=20,
     )

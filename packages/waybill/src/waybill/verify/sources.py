@@ -127,8 +127,9 @@ class _Reading:
 
 async def _queued(http: aiohttp.ClientSession, secrets: PlatformSecrets) -> dict[str, int]:
     url = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}/api/queues"
-    auth = aiohttp.BasicAuth(secrets.rabbitmq_user, secrets.rabbitmq_password)
-    async with http.get(url, params={"columns": "name,messages"}, auth=auth) as reply:
+    login = aiohttp.encode_basic_auth(secrets.rabbitmq_user, secrets.rabbitmq_password)
+    headers = {"Authorization": login}
+    async with http.get(url, params={"columns": "name,messages"}, headers=headers) as reply:
         reply.raise_for_status()
         return {queue["name"]: queue.get("messages", 0) for queue in await reply.json()}
 
