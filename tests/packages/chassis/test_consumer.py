@@ -164,8 +164,9 @@ async def test_a_delivery_may_mix_types_and_hold_one_that_nobody_knows(
     app: FastAPI, deliver: Delivered, handler: Handler
 ) -> None:
     unknown = as_entry("moon.landed", {})
-    entries = [entry(), unknown, entry()]
-    assert await deliver.raw(TOPIC, entries) == ["SUCCESS"] * 3
+    for_others = as_entry("product.updated", {})
+    entries = [entry(), unknown, for_others, entry()]
+    assert await deliver.raw(TOPIC, entries) == ["SUCCESS"] * 4
     assert handler.batches == [2]
     [letter] = await dead_letters()
     assert (letter.topic, letter.reason) == ("moon.landed", "UnknownEventType('moon.landed')")

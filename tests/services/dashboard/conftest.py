@@ -1,11 +1,9 @@
 """Fixtures for the tests of `dashboard`."""
 
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-import uvicorn
-from chassis.sidecar import sidecar
+from chassis.testing import serving
 from dashboard.app import app as dashboard_app
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,11 +22,5 @@ def app(db: object) -> FastAPI:
 @pytest.fixture
 async def served(concurrent_db: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The service on a port of its own, with its workers; no sidecar. Its address."""
-    monkeypatch.setattr(sidecar, "connected", contextlib.nullcontext)
-    config = uvicorn.Config(dashboard_app, port=0, log_level="warning", timeout_graceful_shutdown=5)
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    yield "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
-    await server.shutdown()
+    async with serving(dashboard_app, monkeypatch) as url:
+        yield url

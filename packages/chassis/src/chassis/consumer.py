@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import structlog
-from contracts import Event
+from contracts import ALL_EVENTS, Event
 from fastapi import APIRouter, Depends
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
@@ -33,6 +33,9 @@ Handler: TypeAlias = Callable[[AsyncSession, Sequence[Any]], Awaitable[None]]
 Subscriptions: TypeAlias = Mapping[type[Event], Handler]
 
 CONSUMED = Counter("events_consumed_total", "Events by what became of them.", ["topic", "outcome"])
+
+
+_KNOWN = frozenset(event.topic for event in ALL_EVENTS)
 
 
 class Status(StrEnum):
@@ -86,7 +89,7 @@ def event_routes(subscriptions: Subscriptions) -> APIRouter:
             if topic in by_topic:
                 outcomes |= await consume(*by_topic[topic], entries)
             else:
-                outcomes |= await _refuse(topic, entries)
+                outcomes |= await _pass_over(topic, entries)
         return {"statuses": [{"entryId": i, "status": s} for i, s in outcomes.items()]}
 
     return router
@@ -103,8 +106,13 @@ def _by_type(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return groups
 
 
-async def _refuse(topic: str, entries: Sequence[Entry]) -> Outcomes:
-    """Nobody here knows this type: it was not subscribed to, or it is no event at all."""
+async def _pass_over(topic: str, entries: Sequence[Entry]) -> Outcomes:
+    """What is for others is done here: a broker may route more than was asked for.
+
+    A type that no contract knows is poison.
+    """
+    if topic in _KNOWN:
+        return {entry.entryId: Status.SUCCESS for entry in entries}
     reason = UnknownEventType(topic)
     return {entry.entryId: await _bury(topic, entry.event, reason) for entry in entries}
 

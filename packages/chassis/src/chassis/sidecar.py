@@ -183,9 +183,9 @@ class Sidecar:
         reply = await _call(self._sdk.get_secret(store, key))
         return reply.secret[key]
 
-    async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
-        """The values of those keys that have one."""
-        reply = await _call(self._sdk.get_configuration(store, list(keys)))
+    async def configuration(self, store: str) -> dict[str, str]:
+        """All that the store holds, by key."""
+        reply = await _call(self._sdk.get_configuration(store, []))
         return {key: item.value for key, item in reply.items.items()}
 
     async def call_binding(

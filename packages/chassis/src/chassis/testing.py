@@ -6,13 +6,14 @@ A test package sets `SERVICE` in its conftest by overriding the `service` fixtur
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 from uuid import UUID
 
 import httpx
 import jwt
 import pytest
+import uvicorn
 from contracts import Event
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI
@@ -111,9 +112,9 @@ class StandInSidecar(Sidecar):
         self._check()
         return self.secrets[store, key]
 
-    async def configuration(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+    async def configuration(self, store: str) -> dict[str, str]:
         self._check()
-        return {k: v for k, v in self.configurations.get(store, {}).items() if k in keys}
+        return self.configurations.get(store, {})
 
     async def call_binding(
         self, name: str, operation: str, data: str, metadata: dict[str, str]
@@ -274,3 +275,19 @@ async def logged(event: type[Event]) -> list[Any]:
 async def dead_letters() -> list[DeadLetter]:
     async with database.transaction() as session:
         return list(await session.scalars(select(DeadLetter)))
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
+    """The app on a port of its own, with its lifespan and workers, without a sidecar; its URL.
+
+    For what the in-process `client` cannot show: streams, and pages in a browser.
+    """
+    monkeypatch.setattr(sidecar, "connected", nullcontext)
+    config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    yield "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
+    await server.shutdown()

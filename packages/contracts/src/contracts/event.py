@@ -14,8 +14,8 @@ class Fact(BaseModel):
 class Event(Fact):
     """Something that happened, named in the past tense.
 
-    `topic` is the CloudEvent `type`, by which the broker routes it; `key_field` names the field whose
-    value becomes the CloudEvent `subject`. Changes are additive; anything else is a new topic.
+    `topic` is the CloudEvent `type`, by which the broker routes it; `key_field` names the
+    field whose value becomes the `subject`. Changes are additive; anything else is a new topic.
     """
 
     topic: ClassVar[str]

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from waybill.commands import demo, doctor, lifecycle, verify
+from waybill.commands import demo, doctor, lifecycle, prepare, verify
 from waybill.errors import PlatformError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.add_typer(lifecycle.commands)
 app.add_typer(doctor.commands)
+app.add_typer(prepare.commands)
 app.add_typer(demo.commands)
 app.add_typer(verify.commands)
 

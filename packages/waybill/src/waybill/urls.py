@@ -27,6 +27,5 @@ def addresses(project: Project) -> dict[str, str]:
     }
     return pages | {
         "Mail sink": f"http://{ports.HOST}:{ports.MAIL_HTTP}",
-        "Payment provider": f"http://{ports.HOST}:{ports.PROVIDER}",
         "RabbitMQ": f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}",
     }

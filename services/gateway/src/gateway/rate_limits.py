@@ -13,7 +13,6 @@ from limits import RateLimitItem, parse
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
-from gateway.routing import LIMIT_NAMES
 from gateway.settings import GatewaySettings, gateway_settings
 
 log = structlog.get_logger(__name__)
@@ -156,13 +155,13 @@ async def read_live_limits() -> int:
     Read again and again rather than subscribed to: a stream that broke in silence would leave
     a replica behind for ever.
     """
-    keys = [KEY_PREFIX + name for name in ("default", *sorted(LIMIT_NAMES))]
     try:
-        found = await sidecar.configuration(STORE, keys)
+        found = await sidecar.configuration(STORE)
     except SidecarUnavailable as error:
         log.debug("live_rate_limits_unavailable", reason=error.detail)
         return 0
-    rate_limits.configure({key.removeprefix(KEY_PREFIX): text for key, text in found.items()})
+    ours = {key: text for key, text in found.items() if key.startswith(KEY_PREFIX)}
+    rate_limits.configure({key.removeprefix(KEY_PREFIX): text for key, text in ours.items()})
     return 0
 
 
