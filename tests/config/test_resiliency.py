@@ -90,10 +90,13 @@ def retried_refusals(files: Files) -> Iterator[str]:
 
 
 def breakers_that_clients_can_open(files: Files) -> Iterator[str]:
-    """A 401 counts as a failure: at the edge anybody could shut a service for everybody."""
-    for document in guards(files, "gateway"):
+    """A 401 and a declined card count as failures: at the edge, and at the provider, a customer
+    could shut a service for everybody."""
+    for document in policies_of(files):
+        at_the_edge = "gateway" in document["scopes"]
         for callee, target in document["spec"]["targets"]["apps"].items():
-            if "circuitBreaker" in target:
+            exposed = at_the_edge or callee == "payment-provider"
+            if exposed and "circuitBreaker" in target:
                 yield f"{callee} can be shut by a client"
 
 
@@ -189,6 +192,12 @@ BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
         breakers_that_clients_can_open,
         lambda f: edge(f)["spec"]["targets"]["apps"].update(
             users={"timeout": "request", "retry": "restart", "circuitBreaker": "dependency"}
+        ),
+    ),
+    "breaker at the provider": (
+        breakers_that_clients_can_open,
+        lambda f: services(f)["spec"]["targets"]["apps"]["payment-provider"].update(
+            circuitBreaker="dependency"
         ),
     ),
     "exponential delivery": (

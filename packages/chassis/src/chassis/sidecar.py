@@ -20,6 +20,7 @@ from dapr.aio.clients import DaprClient
 from dapr.clients.grpc._helpers import to_bytes
 from dapr.clients.grpc._state import StateItem
 from opentelemetry import propagate
+from pydantic import BaseModel, Field, ValidationError
 
 from chassis.problems import Unavailable
 from chassis.settings import settings
@@ -200,14 +201,20 @@ def _is_sidecars_own_error(reply: Reply) -> bool:
     return failed and b'"errorCode":"ERR_' in reply.body.replace(b" ", b"")
 
 
+class _FailedEntry(BaseModel):
+    entryId: str  # noqa: N815  # Dapr's name
+
+
+class _BulkFailure(BaseModel):
+    failedEntries: list[_FailedEntry] = Field(min_length=1)  # noqa: N815  # Dapr's name
+
+
 def _refused(answer: bytes) -> set[str]:
     try:
-        failed = json.loads(answer).get("failedEntries")
-    except ValueError:
-        failed = None
-    if not failed:
-        raise SidecarUnavailable(f"The sidecar refused the events: {answer[:300]!r}")
-    return {entry["entryId"] for entry in failed}
+        failure = _BulkFailure.model_validate_json(answer)
+    except ValidationError as error:
+        raise SidecarUnavailable("The sidecar refused the events.", repr(answer[:300])) from error
+    return {entry.entryId for entry in failure.failedEntries}
 
 
 async def _call(call: Awaitable[T]) -> T:
