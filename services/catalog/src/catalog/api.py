@@ -6,6 +6,7 @@ from typing import Annotated
 
 from chassis.database import Session
 from chassis.identity import Staff, require_app_token
+from chassis.paging import Page, PageQuery
 from fastapi import APIRouter, Depends, Path, Query, Response
 from iso4217 import Currency
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -102,13 +103,6 @@ class ProductRead(BaseModel):
     updated_at: datetime
 
 
-class ProductPage(BaseModel):
-    items: list[ProductRead]
-    page: int
-    page_size: int
-    total: int
-
-
 class ImportRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -117,13 +111,11 @@ class ImportRead(BaseModel):
     unchanged: int
 
 
-class PageQuery(BaseModel):
+class ProductQuery(PageQuery):
     """`q` finds the beginnings of words in name, SKU, category and description."""
 
     q: Annotated[str, Line, Field(max_length=100)] | None = None
     category: Category | None = None
-    page: Annotated[int, Field(ge=1, le=10_000)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 20
 
 
 class PriceQuestion(BaseModel):
@@ -146,17 +138,11 @@ class PriceList(BaseModel):
 
 
 @router.get("")
-async def list_products(session: Session, query: Annotated[PageQuery, Query()]) -> ProductPage:
-    offset = (query.page - 1) * query.page_size
-    products, total = await store.page(
-        session, query.q, query.category, offset=offset, limit=query.page_size
-    )
-    return ProductPage(
-        items=[ProductRead.model_validate(product) for product in products],
-        page=query.page,
-        page_size=query.page_size,
-        total=total,
-    )
+async def list_products(
+    session: Session, query: Annotated[ProductQuery, Query()]
+) -> Page[ProductRead]:
+    products, total = await store.page(session, query.q, query.category, query)
+    return Page[ProductRead].of(query, products, total)
 
 
 @router.get("/{sku}")

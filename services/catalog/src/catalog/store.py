@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
+from chassis.paging import PageQuery, fetch_page
 from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.ext import plainto_tsquery, to_tsquery
@@ -63,7 +64,7 @@ def _new(sku: str, details: Details, now: datetime) -> dict[str, Any]:
 
 
 async def page(
-    session: AsyncSession, text: str | None, category: str | None, *, offset: int, limit: int
+    session: AsyncSession, text: str | None, category: str | None, query: PageQuery
 ) -> tuple[Sequence[Product], int]:
     """What is for sale, best match first, and how many there are in all.
 
@@ -75,9 +76,7 @@ async def page(
         wanted = wanted.where(Product.category == category)
     if text is not None:
         wanted = _best_first(wanted, _search_for(text))
-    total = await session.scalar(select(func.count()).select_from(wanted.order_by(None).subquery()))
-    query = wanted.order_by(Product.sku).offset(offset).limit(limit)
-    return (await session.scalars(query)).all(), total or 0
+    return await fetch_page(session, wanted.order_by(Product.sku), query)
 
 
 def _best_first(products: Select[Product], search: ColumnElement[Any]) -> Select[Product]:

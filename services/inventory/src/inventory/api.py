@@ -5,6 +5,7 @@ from typing import Annotated
 from chassis.database import Session
 from chassis.idempotency import RequestKey, once
 from chassis.identity import Staff
+from chassis.paging import Page, PageQuery
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import (
     AfterValidator,
@@ -39,13 +40,6 @@ class StockRead(BaseModel):
     low_stock_threshold: int
 
 
-class StockPage(BaseModel):
-    items: list[StockRead]
-    page: int
-    page_size: int
-    total: int
-
-
 class WarehouseStockRead(BaseModel):
     """The units that a warehouse ever received, and where they are."""
 
@@ -58,9 +52,7 @@ class WarehouseStockRead(BaseModel):
     dispatched: int
 
 
-class PageQuery(BaseModel):
-    page: Annotated[int, Field(ge=1, le=10_000)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 20
+class StockQuery(PageQuery):
     low: bool = False
 
 
@@ -98,16 +90,10 @@ class ImportRead(BaseModel):
 
 
 @router.get("")
-async def list_stock(session: Session, query: Annotated[PageQuery, Query()]) -> StockPage:
+async def list_stock(session: Session, query: Annotated[StockQuery, Query()]) -> Page[StockRead]:
     """By SKU; with `low`, only those at their threshold or below."""
-    offset = (query.page - 1) * query.page_size
-    found, total = await store.page(session, low=query.low, offset=offset, limit=query.page_size)
-    return StockPage(
-        items=[StockRead.model_validate(totals) for totals in found],
-        page=query.page,
-        page_size=query.page_size,
-        total=total,
-    )
+    found, total = await store.page(session, query, low=query.low)
+    return Page[StockRead].of(query, found, total)
 
 
 @router.post("/import", response_model=ImportRead)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from chassis.paging import PageQuery
 from contracts.inventory import ReservedLine
 from sqlalchemy import ARRAY, BigInteger, Text, Uuid, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -208,13 +209,15 @@ async def totals_of(session: AsyncSession, sku: str) -> StockTotals | None:
 
 
 async def page(
-    session: AsyncSession, *, low: bool, offset: int, limit: int
+    session: AsyncSession, query: PageQuery, *, low: bool
 ) -> tuple[list[StockTotals], int]:
     """By SKU, all or only those at their threshold or below; and how many there are of them."""
     wanted = _LOW if low else _TOTALS
     counted = _LOW.with_only_columns(Sku.sku) if low else select(Sku.sku)
     total = await session.scalar(select(func.count()).select_from(counted.subquery()))
-    rows = await session.execute(wanted.order_by(Sku.sku).offset(offset).limit(limit))
+    rows = await session.execute(
+        wanted.order_by(Sku.sku).offset(query.offset).limit(query.page_size)
+    )
     return [StockTotals(*row) for row in rows], total or 0
 
 

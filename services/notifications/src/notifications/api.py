@@ -6,8 +6,9 @@ from uuid import UUID
 
 from chassis.database import Session
 from chassis.identity import User
+from chassis.paging import Page, PageQuery
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import and_
 
 from notifications import store
@@ -29,32 +30,17 @@ class NotificationRead(BaseModel):
     sent_at: datetime | None
 
 
-class NotificationPage(BaseModel):
-    items: list[NotificationRead]
-    page: int
-    page_size: int
-    total: int
-
-
-class PageQuery(BaseModel):
+class NotificationQuery(PageQuery):
     order_id: UUID | None = None
-    page: Annotated[int, Field(ge=1, le=10_000)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 20
 
 
 @router.get("")
 async def list_notifications(
-    caller: User, session: Session, query: Annotated[PageQuery, Query()]
-) -> NotificationPage:
+    caller: User, session: Session, query: Annotated[NotificationQuery, Query()]
+) -> Page[NotificationRead]:
     """The caller's own, the newest first."""
     visible = Notification.user_id == caller.user_id
     if query.order_id:
         visible = and_(visible, Notification.order_id == query.order_id)
-    offset = (query.page - 1) * query.page_size
-    notifications, total = await store.page(session, visible, offset=offset, limit=query.page_size)
-    return NotificationPage(
-        items=[NotificationRead.model_validate(notification) for notification in notifications],
-        page=query.page,
-        page_size=query.page_size,
-        total=total,
-    )
+    notifications, total = await store.page(session, visible, query)
+    return Page[NotificationRead].of(query, notifications, total)

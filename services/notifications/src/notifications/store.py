@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from chassis.paging import PageQuery, fetch_page
 from chassis.tables import new_id
 from contracts.users import UserProfileEvent
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
@@ -127,9 +128,8 @@ async def lock_pending(session: AsyncSession, ids: Iterable[UUID]) -> Sequence[N
 
 
 async def page(
-    session: AsyncSession, visible: ColumnElement[bool], *, offset: int, limit: int
+    session: AsyncSession, visible: ColumnElement[bool], query: PageQuery
 ) -> tuple[Sequence[Notification], int]:
     """The newest first (ids grow with time), and how many there are in all."""
-    total = await session.scalar(select(func.count()).select_from(Notification).where(visible))
-    query = select(Notification).where(visible).order_by(Notification.id.desc())
-    return (await session.scalars(query.offset(offset).limit(limit))).all(), total or 0
+    newest_first = select(Notification).where(visible).order_by(Notification.id.desc())
+    return await fetch_page(session, newest_first, query)

@@ -8,6 +8,7 @@ from uuid import UUID
 from chassis.database import Session
 from chassis.idempotency import RequestKey, once
 from chassis.identity import Caller, NotAllowed, Staff, User
+from chassis.paging import Page, PageQuery
 from chassis.problems import Problem
 from contracts.orders import Address, OrderLine, OrderStatus, Package
 from fastapi import APIRouter, Query, Response
@@ -115,20 +116,11 @@ class OrderDetail(OrderRead):
         )
 
 
-class OrderPage(BaseModel):
-    items: list[OrderRead]
-    page: int
-    page_size: int
-    total: int
-
-
 class StatusUpdate(BaseModel):
     status: OrderStatus
 
 
-class PageQuery(BaseModel):
-    page: Annotated[int, Field(ge=1, le=10_000)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 20
+class OrderQuery(PageQuery):
     status: OrderStatus | None = None
 
 
@@ -186,30 +178,26 @@ def _line(index: int, item: Item, catalogue: Mapping[str, Product]) -> OrderLine
 
 @router.get("")
 async def list_orders(
-    caller: User, session: Session, query: Annotated[PageQuery, Query()]
-) -> OrderPage:
+    caller: User, session: Session, query: Annotated[OrderQuery, Query()]
+) -> Page[OrderRead]:
     return await _page(session, _own(caller), query)
 
 
 @router.get("/user/{user_id}")
 async def list_orders_of_user(
-    user_id: UUID, caller: User, session: Session, query: Annotated[PageQuery, Query()]
-) -> OrderPage:
+    user_id: UUID, caller: User, session: Session, query: Annotated[OrderQuery, Query()]
+) -> Page[OrderRead]:
     if not caller.is_staff and caller.user_id != user_id:
         raise NotAllowed("These are someone else's orders.")
     return await _page(session, Order.user_id == user_id, query)
 
 
-async def _page(session: Session, visible: ColumnElement[bool], query: PageQuery) -> OrderPage:
+async def _page(
+    session: Session, visible: ColumnElement[bool], query: OrderQuery
+) -> Page[OrderRead]:
     wanted = and_(visible, Order.status == query.status) if query.status else visible
-    offset = (query.page - 1) * query.page_size
-    orders, total = await store.page(session, wanted, offset=offset, limit=query.page_size)
-    return OrderPage(
-        items=[OrderRead.model_validate(order) for order in orders],
-        page=query.page,
-        page_size=query.page_size,
-        total=total,
-    )
+    orders, total = await store.page(session, wanted, query)
+    return Page[OrderRead].of(query, orders, total)
 
 
 @router.get("/{order_id}")

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
+from chassis.paging import PageQuery, fetch_page
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -28,16 +29,8 @@ async def history_of(session: AsyncSession, order: Order) -> Sequence[HistoryEnt
 
 
 async def page(
-    session: AsyncSession, visible: ColumnElement[bool], *, offset: int, limit: int
+    session: AsyncSession, visible: ColumnElement[bool], query: PageQuery
 ) -> tuple[Sequence[Order], int]:
     """The newest orders first (ids grow with time), and how many there are in all."""
-    total = await session.scalar(select(func.count()).select_from(Order).where(visible))
-    query = (
-        select(Order)
-        .where(visible)
-        .order_by(Order.id.desc())
-        .offset(offset)
-        .limit(limit)
-        .options(selectinload(Order.items))
-    )
-    return (await session.scalars(query)).all(), total or 0
+    newest_first = select(Order).where(visible).order_by(Order.id.desc())
+    return await fetch_page(session, newest_first.options(selectinload(Order.items)), query)

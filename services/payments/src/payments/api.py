@@ -8,6 +8,7 @@ from uuid import UUID
 from chassis.database import Session
 from chassis.idempotency import RequestKey, once
 from chassis.identity import Caller, Staff, User
+from chassis.paging import Page, PageQuery
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import ColumnElement, and_
@@ -63,16 +64,7 @@ class PaymentDetail(PaymentRead):
         )
 
 
-class PaymentPage(BaseModel):
-    items: list[PaymentRead]
-    page: int
-    page_size: int
-    total: int
-
-
-class PageQuery(BaseModel):
-    page: Annotated[int, Field(ge=1, le=10_000)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 20
+class PaymentQuery(PageQuery):
     order_id: UUID | None = None
 
 
@@ -92,18 +84,12 @@ def _visible(caller: Caller) -> ColumnElement[bool]:
 
 @router.get("")
 async def list_payments(
-    caller: User, session: Session, query: Annotated[PageQuery, Query()]
-) -> PaymentPage:
+    caller: User, session: Session, query: Annotated[PaymentQuery, Query()]
+) -> Page[PaymentRead]:
     visible = _visible(caller)
     wanted = and_(visible, Payment.order_id == query.order_id) if query.order_id else visible
-    offset = (query.page - 1) * query.page_size
-    payments, total = await store.page(session, wanted, offset=offset, limit=query.page_size)
-    return PaymentPage(
-        items=[PaymentRead.model_validate(payment) for payment in payments],
-        page=query.page,
-        page_size=query.page_size,
-        total=total,
-    )
+    payments, total = await store.page(session, wanted, query)
+    return Page[PaymentRead].of(query, payments, total)
 
 
 @router.get("/{payment_id}")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from chassis.paging import PageQuery, fetch_page
 from chassis.tables import new_id
 from sqlalchemy import ColumnElement, Executable, Select, bindparam, column, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -106,9 +107,8 @@ async def is_news(session: AsyncSession, event_id: str) -> bool:
 
 
 async def page(
-    session: AsyncSession, visible: ColumnElement[bool], *, offset: int, limit: int
+    session: AsyncSession, visible: ColumnElement[bool], query: PageQuery
 ) -> tuple[Sequence[Payment], int]:
     """The newest payments first (ids grow with time), and how many there are in all."""
-    total = await session.scalar(select(func.count()).select_from(Payment).where(visible))
-    query = select(Payment).where(visible).order_by(Payment.id.desc())
-    return (await session.scalars(query.offset(offset).limit(limit))).all(), total or 0
+    newest_first = select(Payment).where(visible).order_by(Payment.id.desc())
+    return await fetch_page(session, newest_first, query)

@@ -9,10 +9,11 @@ from chassis.database import Session
 from chassis.event_log import append
 from chassis.idempotency import RequestKey, once
 from chassis.identity import Caller, Role, User, require
+from chassis.paging import Page, PageQuery
 from chassis.problems import NotFound
 from contracts.tracking import ShipmentStatus
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import ColumnElement, and_, true
 
 from tracking import store
@@ -84,13 +85,6 @@ class ShipmentDetail(ShipmentRead):
         return cls.model_validate({**known, "events": scans}, from_attributes=True)
 
 
-class ShipmentPage(BaseModel):
-    items: list[ShipmentRead]
-    page: int
-    page_size: int
-    total: int
-
-
 class TrackingRead(BaseModel):
     """What anyone who has the number may see: nothing of who gets the parcel, or where."""
 
@@ -99,9 +93,7 @@ class TrackingRead(BaseModel):
     events: list[ScanRead]
 
 
-class PageQuery(BaseModel):
-    page: Annotated[int, Field(ge=1, le=10_000)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 20
+class ShipmentQuery(PageQuery):
     order_id: UUID | None = None
 
 
@@ -124,18 +116,12 @@ async def _get(session: Session, which: ColumnElement[bool], **options: Any) -> 
 
 @shipments.get("")
 async def list_shipments(
-    caller: User, session: Session, query: Annotated[PageQuery, Query()]
-) -> ShipmentPage:
+    caller: User, session: Session, query: Annotated[ShipmentQuery, Query()]
+) -> Page[ShipmentRead]:
     visible = _visible(caller)
     which = and_(visible, Shipment.order_id == query.order_id) if query.order_id else visible
-    offset = (query.page - 1) * query.page_size
-    found, total = await store.page(session, which, offset=offset, limit=query.page_size)
-    return ShipmentPage(
-        items=[ShipmentRead.model_validate(shipment) for shipment in found],
-        page=query.page,
-        page_size=query.page_size,
-        total=total,
-    )
+    found, total = await store.page(session, which, query)
+    return Page[ShipmentRead].of(query, found, total)
 
 
 @shipments.get("/{shipment_id}")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
+from chassis.paging import PageQuery, fetch_page
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -56,12 +57,11 @@ async def find(
 
 
 async def page(
-    session: AsyncSession, which: ColumnElement[bool], *, offset: int, limit: int
+    session: AsyncSession, which: ColumnElement[bool], query: PageQuery
 ) -> tuple[Sequence[Shipment], int]:
     """The newest first (ids grow with time), and how many there are in all."""
-    total = await session.scalar(select(func.count()).select_from(Shipment).where(which, MADE))
-    query = select(Shipment).where(which, MADE).order_by(Shipment.id.desc())
-    return (await session.scalars(query.offset(offset).limit(limit))).all(), total or 0
+    newest_first = select(Shipment).where(which, MADE).order_by(Shipment.id.desc())
+    return await fetch_page(session, newest_first, query)
 
 
 async def scans_of(session: AsyncSession, shipment: Shipment) -> Sequence[Scan]:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from chassis.database import Session
 from chassis.identity import JWKS_PATH, Admin, Caller, Role, User
+from chassis.paging import Page, PageQuery
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -118,30 +119,6 @@ class UserRead(BaseModel):
     updated_at: datetime
 
 
-class SessionPage(BaseModel):
-    items: list[SessionRead]
-    page: int
-    page_size: int
-    total: int
-
-
-class UserPage(BaseModel):
-    items: list[UserRead]
-    page: int
-    page_size: int
-    total: int
-
-
-class PageQuery(BaseModel):
-    page: Annotated[int, Field(ge=1, le=10_000)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 20
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """Offset and limit."""
-        return (self.page - 1) * self.page_size, self.page_size
-
-
 class UserQuery(PageQuery):
     q: Text | None = None
 
@@ -182,13 +159,10 @@ async def log_out(caller: User, session: Session) -> None:
 @router.get("/me/sessions")
 async def list_sessions(
     caller: User, session: Session, query: Annotated[PageQuery, Query()]
-) -> SessionPage:
-    offset, limit = query.window
-    logins, total = await store.sessions_of(
-        session, caller.user_id, datetime.now(UTC), offset=offset, limit=limit
-    )
+) -> Page[SessionRead]:
+    logins, total = await store.sessions_of(session, caller.user_id, datetime.now(UTC), query)
     items = [SessionRead.of(login, caller) for login in logins]
-    return SessionPage(items=items, page=query.page, page_size=query.page_size, total=total)
+    return Page[SessionRead].of(query, items, total)
 
 
 @router.delete("/me/sessions", status_code=204)
@@ -219,12 +193,12 @@ async def delete_me(caller: User, session: Session) -> None:
 
 
 @router.get("")
-async def list_users(_: Admin, session: Session, query: Annotated[UserQuery, Query()]) -> UserPage:
+async def list_users(
+    _: Admin, session: Session, query: Annotated[UserQuery, Query()]
+) -> Page[UserRead]:
     """`q` is looked for in e-mail addresses and names."""
-    offset, limit = query.window
-    found, total = await store.accounts(session, query.q, offset=offset, limit=limit)
-    items = [UserRead.model_validate(account) for account in found]
-    return UserPage(items=items, page=query.page, page_size=query.page_size, total=total)
+    found, total = await store.accounts(session, query.q, query)
+    return Page[UserRead].of(query, found, total)
 
 
 @router.get("/{user_id}")

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, true, update
+from chassis.paging import PageQuery, fetch_page
+from sqlalchemy import ColumnElement, Select, delete, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users.domain import MOST_SESSIONS, REPLAY_GRACE, Account, LoginSession, RefreshToken
 
 _SWEPT_AT_ONCE = 500
-E = TypeVar("E")
 
 
 async def add_account(session: AsyncSession, row: dict[str, Any]) -> Account | None:
@@ -32,12 +32,12 @@ async def account(session: AsyncSession, user_id: UUID, *, lock: bool = False) -
 
 
 async def accounts(
-    session: AsyncSession, wanted: str | None, *, offset: int, limit: int
+    session: AsyncSession, wanted: str | None, query: PageQuery
 ) -> tuple[Sequence[Account], int]:
     """Those whose e-mail or name contains `wanted`, the newest first, and how many there are."""
     found = Account.deleted_at.is_(None) & _contains(wanted)
-    query = select(Account).where(found).order_by(Account.id.desc())
-    return await _page(session, query, offset, limit)
+    newest_first = select(Account).where(found).order_by(Account.id.desc())
+    return await fetch_page(session, newest_first, query)
 
 
 def _contains(wanted: str | None) -> ColumnElement[bool]:
@@ -50,19 +50,12 @@ def _contains(wanted: str | None) -> ColumnElement[bool]:
 
 
 async def sessions_of(
-    session: AsyncSession, user_id: UUID, now: datetime, *, offset: int, limit: int
+    session: AsyncSession, user_id: UUID, now: datetime, query: PageQuery
 ) -> tuple[Sequence[LoginSession], int]:
     """Those that are alive, the newest first, and how many there are."""
     alive = (LoginSession.user_id == user_id) & (LoginSession.expires_at > now)
-    query = select(LoginSession).where(alive).order_by(LoginSession.id.desc())
-    return await _page(session, query, offset, limit)
-
-
-async def _page(
-    session: AsyncSession, query: Select[E], offset: int, limit: int
-) -> tuple[Sequence[E], int]:
-    total = await session.scalar(select(func.count()).select_from(query.order_by(None).subquery()))
-    return (await session.scalars(query.offset(offset).limit(limit))).all(), total or 0
+    newest_first = select(LoginSession).where(alive).order_by(LoginSession.id.desc())
+    return await fetch_page(session, newest_first, query)
 
 
 async def lock_session_of(session: AsyncSession, digest: bytes) -> LoginSession | None:

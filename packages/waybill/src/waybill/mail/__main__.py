@@ -10,6 +10,8 @@ from waybill.mail.settings import Settings
 
 def main() -> None:
     logging.basicConfig(level=logging.WARNING)
+    # aiosmtpd warns, at each login, of an attribute of its own that it is going to drop.
+    logging.getLogger("mail.log").setLevel(logging.ERROR)
     settings = Settings()
     uvicorn.run(
         create_app(settings),
