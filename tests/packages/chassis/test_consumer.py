@@ -135,6 +135,16 @@ async def test_what_is_no_event_goes_to_the_desk(deliver: Delivered, rubbish: An
     assert len(await logged(UserLoggedIn)) == 1
 
 
+@pytest.mark.parametrize("text", ["a\x00b", "half \ud83d a pair"])
+async def test_poison_that_the_database_cannot_hold_is_kept_all_the_same(
+    deliver: Delivered, handler: Handler, text: str
+) -> None:
+    strange = as_entry(TOPIC, {"user_id": text}, type=text, producertrace=text)
+    [outcome] = await deliver.raw(TOPIC, [strange])
+    assert outcome == "SUCCESS"
+    assert len(await dead_letters()) == 1
+
+
 async def test_what_follows_from_an_event_continues_its_trace(deliver: Delivered) -> None:
     entries = [entry(producertrace=TRACE.format(n)) for n in (1, 2, 3)]
     await deliver.raw(TOPIC, entries)

@@ -1,5 +1,6 @@
 """Access tokens: only ours, only in time, only with keys that `users` publishes."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -7,6 +8,7 @@ import jwt
 import pytest
 from chassis.identity import NotAuthenticated, Role, TokenVerifier
 from chassis.problems import Unavailable
+from chassis.sidecar import sidecar
 from chassis.testing import StandInSidecar, access_token, key_set
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -79,5 +81,31 @@ async def test_without_keys_nobody_is_refused_but_nobody_gets_in(
     verifier: TokenVerifier, stand_in: StandInSidecar
 ) -> None:
     stand_in.answer("users", JWKS, {}, status=500)
+    with pytest.raises(Unavailable):
+        await verifier.verify(access_token(uuid4()))
+
+
+async def test_those_who_wait_for_the_keys_share_one_failure(
+    verifier: TokenVerifier, stand_in: StandInSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def hang(*_: object, **__: object) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(sidecar, "invoke", hang)
+    monkeypatch.setattr("chassis.identity._FETCH_SECONDS", 0.05)
+    waiting = [verifier.verify(access_token(uuid4())) for _ in range(20)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {Unavailable}
+    assert asked == 1
+
+
+async def test_a_malformed_key_set_refuses_nobody(
+    verifier: TokenVerifier, stand_in: StandInSidecar
+) -> None:
+    stand_in.answer("users", JWKS, {"keys": "none"})
     with pytest.raises(Unavailable):
         await verifier.verify(access_token(uuid4()))

@@ -1,5 +1,6 @@
 """The sidecar client against an HTTP server that answers as daprd does; e2e has the real one."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,6 +9,9 @@ import pytest
 from aiohttp import ClientSession, web
 from chassis.sidecar import Sidecar, SidecarUnavailable
 from chassis.transience import is_transient
+from dapr.clients.exceptions import DaprGrpcError
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 
 DAPR_ERROR = {"errorCode": "ERR_DIRECT_INVOKE", "message": "no host found"}
 
@@ -17,10 +21,15 @@ class Daprd:
         self.status = 200
         self.answer: Any = {}
         self.seen: list[tuple[str, dict[str, str], Any]] = []
+        self.reached = asyncio.Event()
+        self.hold: asyncio.Event | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.text()
         self.seen.append((request.path, dict(request.headers), json.loads(body) if body else None))
+        self.reached.set()
+        if self.hold:
+            await self.hold.wait()
         return web.json_response(self.answer, status=self.status)
 
 
@@ -105,3 +114,54 @@ async def test_before_it_is_connected_nothing_can_be_asked() -> None:
         await Sidecar().invoke("orders", "orders")
     with pytest.raises(SidecarUnavailable):
         await Sidecar().secret("store", "key")
+
+
+class BrokenStore:
+    """The SDK's client, whose channel is down; it wraps some errors in a class of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, _: str) -> Any:
+        async def call(*_: Any, **__: Any) -> None:
+            raise self._error
+
+        return call
+
+
+def _errors() -> list[Exception]:
+    status = Metadata()
+    plain = AioRpcError(StatusCode.UNAVAILABLE, status, status, "store away")
+    return [plain, DaprGrpcError(plain), TimeoutError()]
+
+
+@pytest.mark.parametrize("error", _errors(), ids=lambda error: type(error).__name__)
+async def test_a_store_that_is_away_is_passing_trouble(error: Exception) -> None:
+    client = Sidecar()
+    client._grpc = BrokenStore(error)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    for call in (
+        client.get_states(["k"]),
+        client.save_states({"k": b"v"}, ttl_seconds=1),
+        client.delete_states(["k"]),
+        client.secret("store", "key"),
+        client.configuration("store"),
+        client.call_binding("email", "create", "", {}),
+    ):
+        with pytest.raises(SidecarUnavailable) as raised:
+            await call
+        assert is_transient(raised.value)
+
+
+async def test_a_callee_that_hangs_does_not_take_up_every_place(
+    client: Sidecar, daprd: Daprd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.sidecar.MOST_IN_FLIGHT", 1)
+    daprd.hold = asyncio.Event()
+    hanging = asyncio.create_task(client.invoke("slow", "x"))
+    async with asyncio.timeout(5):
+        await daprd.reached.wait()
+    with pytest.raises(SidecarUnavailable, match="too much"):
+        await client.invoke("slow", "x")
+    daprd.hold.set()
+    assert (await hanging).ok
+    assert (await client.invoke("slow", "x")).ok

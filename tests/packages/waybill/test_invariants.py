@@ -69,6 +69,8 @@ def breakages() -> Iterator[Any]:
     yield broken("I2", "two shipments", shipments=[*GOOD.shipments, GOOD.shipments[0]])
     yield broken("I2", "stock of a cancelled order", reservations=[Reservation("c", "reserved")])
     yield broken("I2", "parcel of a cancelled order", shipments=[ShipmentRow("c", "created", "W")])
+    yield broken("I2", "sold but not held", reservations=[Reservation("d", "rejected")])
+    yield broken("I2", "arrived but on the shelf", reservations=[Reservation("d", "reserved")])
     yield broken("I3", "negative", stock=[replace(STOCK, available=-1, received=3)])
     yield broken("I3", "a unit lost", stock=[replace(STOCK, received=11)])
     yield broken("I3", "reservations disagree", stock=[replace(STOCK, lines_reserved=2)])
@@ -84,6 +86,7 @@ def breakages() -> Iterator[Any]:
     yield broken("I6", "an illegal edge", history=[*GOOD.history[:3], Step("d", 4, "pending")])
     yield broken("I6", "a gap", history=GOOD.history[1:])
     yield broken("I6", "the dashboard", projections=[Projection("d", "shipped", 3)])
+    yield broken("I6", "an order the dashboard lacks", projections=GOOD.projections[:1])
 
 
 def test_a_platform_that_keeps_its_promises_is_found_to() -> None:
@@ -108,11 +111,14 @@ def test_what_cannot_be_read_is_unchecked_with_the_reason() -> None:
     blind = replace(GOOD, charges=(), missing={"charges": "the provider is away"})
     by_name = {v.invariant.name: v for v in judge(blind)}
     assert by_name["I2"].unchecked == "charges: the provider is away"
+    assert not by_name["I2"].holds
     assert by_name["I1"].unchecked is None
 
 
 def test_an_order_under_way_is_not_settled() -> None:
     assert not is_settled(replace(GOOD, orders=[replace(DELIVERED, status="pending")]))
+    untracked = replace(DELIVERED, status="processing", tracking_number=None)
+    assert not is_settled(replace(GOOD, orders=[untracked]))
     assert not is_settled(replace(GOOD, queued={"orders-events": 1}))
 
 

@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from cachetools import TTLCache
 from chassis.database import database
 from chassis.identity import Role
 from chassis.testing import StandInSidecar, bearer, logged
@@ -14,7 +15,9 @@ from contracts.orders import (
     OrderCreated,
     OrderStatusChanged,
 )
+from orders import prices
 from orders.domain import Order
+from orders.prices import forget_everything
 from sqlalchemy import func, select, update
 
 ORDER: dict[str, Any] = {
@@ -320,9 +323,55 @@ async def test_staff_make_legal_transitions_only(client: httpx.AsyncClient) -> N
     assert await put("processing", bearer(uuid4())) == 403
     assert await put("delivered") == 409
     assert await put("processing") == 200
-    assert await put("cancelling") == 200
-    assert await put("cancelled") == 200
-    assert await put("processing") == 409
+    assert await put("processing") == 200
     assert await put("lost") == 422
-    assert [event.status for event in await logged(OrderStatusChanged)] == ["processing"]
-    assert len(await logged(OrderCancelled)) == 1
+    assert await put("shipped") == 200
+    assert await put("cancelled") == 409
+    statuses = [event.status for event in await logged(OrderStatusChanged)]
+    assert statuses == ["processing", "shipped"]
+
+
+async def test_staff_cannot_cancel_past_tracking(client: httpx.AsyncClient) -> None:
+    order = await placed(client, uuid4())
+    await put_in("processing", order)
+    for _ in range(2):
+        reply = await client.put(
+            f"/orders/{order['id']}/status",
+            json={"status": "cancelled"},
+            headers=bearer(uuid4(), Role.STAFF),
+        )
+        assert (reply.status_code, reply.json()["status"]) == (202, "cancelling")
+    assert len(await logged(OrderCancellationRequested)) == 1
+    assert await logged(OrderCancelled) == []
+
+
+async def test_what_no_card_can_be_charged_is_refused(
+    client: httpx.AsyncClient, stand_in: StandInSidecar
+) -> None:
+    prices = {"LAMP": 0, "MUG": 0}
+    for total in (0, 100_000_000):
+        forget_everything()
+        stand_in.state.clear()
+        prices["MUG"] = total
+        products = [
+            {"sku": sku, "name": sku, "price": price, "currency": "EUR"}
+            for sku, price in prices.items()
+        ]
+        stand_in.answer("catalog", "internal/prices", {"products": products})
+        reply = await client.post("/orders", json=ORDER, headers=bearer(uuid4()) | key())
+        assert reply.status_code == 422
+        assert reply.json()["type"] == "urn:waybill:problem:not-payable"
+    assert await count_of_orders() == 0
+
+
+async def test_a_price_in_memory_expires_however_often_it_is_asked_for(
+    stand_in: StandInSidecar, app: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    memory = TTLCache[str, prices.Product](10, ttl=prices.MEMORY_SECONDS, timer=lambda: clock)
+    monkeypatch.setattr(prices, "_memory", memory)
+    for _ in range(4):
+        await prices.products(["LAMP"])
+        stand_in.state.clear()
+        clock += prices.MEMORY_SECONDS * 0.6
+    assert len(stand_in.calls) == 2

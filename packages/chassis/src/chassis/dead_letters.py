@@ -28,23 +28,25 @@ async def record_dead_letter(topic: str, raw: Any, reason: str) -> None:
     """Keeps the event as it came; the same event again only counts as another attempt."""
     payload = raw if isinstance(raw, str) else json.dumps(raw, sort_keys=True, default=str)
     envelope = _envelope(raw)
-    letter = insert(
-        DeadLetter
-    ).values(
-        id=uuid5(NAMESPACE_URL, f"{topic} {envelope.id if envelope else payload}"),
+    trace_parent = envelope.producertrace if envelope else None
+    letter = insert(DeadLetter).values(
+        id=uuid5(NAMESPACE_URL, _storable(f"{topic} {envelope.id if envelope else payload}")),
         event_id=envelope and envelope.id,
-        topic=topic,
-        payload=payload.replace(
-            "\x00", "\ufffd"
-        ),  # PostgreSQL's text takes every character but NUL
-        reason=reason[:_LONGEST_REASON].replace("\x00", "\ufffd"),
-        trace_parent=envelope and envelope.producertrace,
+        topic=_storable(topic),
+        payload=_storable(payload),
+        reason=_storable(reason[:_LONGEST_REASON]),
+        trace_parent=trace_parent and _storable(trace_parent),
     )
     again = {"attempts": DeadLetter.attempts + 1}
     async with database.transaction() as session:
         await session.execute(
             letter.on_conflict_do_update(index_elements=[DeadLetter.id], set_=again)
         )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL, and UTF-8 no half of a surrogate pair."""
+    return text.encode(errors="replace").decode().replace("\x00", "?")
 
 
 def _envelope(raw: Any) -> CloudEvent | None:

@@ -65,7 +65,9 @@ async def once(
 
 
 def _fingerprint(request: BaseModel | str) -> str:
-    text = request if isinstance(request, str) else request.model_dump_json()
+    """The kind of request is a part of it: one key must not answer another route's request."""
+    body = request if isinstance(request, str) else request.model_dump_json()
+    text = f"{type(request).__name__} {body}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -21,6 +21,7 @@ ALGORITHM = "RS256"
 JWKS_PATH = ".well-known/jwks.json"
 _REFETCH_AFTER_SECONDS = 10.0
 _AFTER_FAILURE_SECONDS = 0.5
+_FETCH_SECONDS = 3
 _NO_KEYS = "The keys that tokens are verified with cannot be had."
 
 
@@ -101,13 +102,18 @@ class TokenVerifier:
             if self._patience == _AFTER_FAILURE_SECONDS:
                 raise Unavailable(_NO_KEYS)  # a good token must not be refused for that
             return
-        self._asked_at = time.monotonic()
         self._patience = _AFTER_FAILURE_SECONDS
-        reply = await sidecar.invoke("users", JWKS_PATH)
-        if not reply.ok:
-            raise Unavailable(_NO_KEYS)
-        self._patience = _REFETCH_AFTER_SECONDS
-        self.trust(reply.json())
+        try:
+            async with asyncio.timeout(_FETCH_SECONDS):
+                reply = await sidecar.invoke("users", JWKS_PATH)
+            if not reply.ok:
+                raise Unavailable(_NO_KEYS)
+            self.trust(reply.json())
+            self._patience = _REFETCH_AFTER_SECONDS
+        except (TimeoutError, ValueError, jwt.PyJWTError) as error:
+            raise Unavailable(_NO_KEYS) from error
+        finally:
+            self._asked_at = time.monotonic()  # those who waited for this answer share it
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
         try:

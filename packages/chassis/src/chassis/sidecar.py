@@ -7,8 +7,9 @@ limits here only keep a dead sidecar from holding a request for ever.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ TOPIC = "events"
 DEAD_LETTERS = "dead-letters"
 STATE_STORE = "statestore"
 START_DEADLINE_SECONDS = 60
+MOST_IN_FLIGHT = 100
 T = TypeVar("T")
 
 
@@ -68,6 +70,7 @@ class Sidecar:
     def __init__(self) -> None:
         self._http: aiohttp.ClientSession | None = None
         self._grpc: DaprClient | None = None
+        self._in_flight: Counter[str] = Counter()
 
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[None]:
@@ -75,7 +78,7 @@ class Sidecar:
         base = f"http://127.0.0.1:{settings().dapr_http_port}"
         headers = {"dapr-api-token": settings().dapr_api_token}
         limits = aiohttp.ClientTimeout(total=30, connect=3)
-        connector = aiohttp.TCPConnector(limit=100)
+        connector = aiohttp.TCPConnector(limit=0)  # `invoke` bounds what is in flight, by callee
         async with aiohttp.ClientSession(
             base, headers=headers, timeout=limits, connector=connector
         ) as self._http:
@@ -127,14 +130,28 @@ class Sidecar:
         propagate.inject(sent)
         url = f"/v1.0/invoke/{app_id}/method/{path}"
         try:
-            async with self._session.request(method, url, data=body, headers=sent) as got:
-                reply = Reply(got.status, got.headers, await got.read())
+            with self._place(app_id):
+                async with self._session.request(
+                    method, url, data=body, headers=sent, allow_redirects=False
+                ) as got:
+                    reply = Reply(got.status, got.headers, await got.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             raise SidecarUnavailable(f"{app_id} did not answer.") from error
         if _is_sidecars_own_error(reply):
             log.warning("invocation_failed", callee=app_id, answer=reply.body[:300])
             raise SidecarUnavailable(f"{app_id} is not reachable.")
         return reply
+
+    @contextmanager
+    def _place(self, app_id: str) -> Generator[None]:
+        """Bounds the calls in flight to one callee, lest one that hangs takes up all there are."""
+        if self._in_flight[app_id] >= MOST_IN_FLIGHT:
+            raise SidecarUnavailable(f"{app_id} has too much to do.")
+        self._in_flight[app_id] += 1
+        try:
+            yield
+        finally:
+            self._in_flight[app_id] -= 1
 
     async def publish(self, events: Sequence[Mapping[str, Any]]) -> set[str]:
         """Publishes whole CloudEvents in bulk; returns the ids of those that were refused.
@@ -154,8 +171,9 @@ class Sidecar:
                     "metadata": {"routingKey": event["type"]},
                 }
                 for event in events
-            ]
-        )
+            ],
+            ensure_ascii=False,
+        ).encode()
         url = f"/v1.0-alpha1/publish/bulk/{PUBSUB}/{TOPIC}"
         headers = {"Content-Type": "application/json"}
         try:
@@ -220,8 +238,8 @@ def _refused(answer: bytes) -> set[str]:
 async def _call(call: Awaitable[T]) -> T:
     try:
         return await asyncio.wait_for(call, timeout=10)
-    except grpc.aio.AioRpcError as error:
-        said = error.details() or ""
+    except grpc.RpcError as error:  # also the SDK's own class for errors of the state store
+        said = str(getattr(error, "details", str)() or "")
         raise SidecarUnavailable("The sidecar did not do what it was asked.", said) from error
     except TimeoutError as error:
         raise SidecarUnavailable("The sidecar did not answer in time.") from error

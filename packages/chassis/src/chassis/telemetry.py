@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -47,6 +48,7 @@ def _set_up_logs(service: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            partial(_add_service, service),
             _add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -57,7 +59,10 @@ def _set_up_logs(service: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _add_service(service: str, _: Any, __: str, entry: Any) -> Any:
+    return {"service": service, **entry}
 
 
 def _add_trace_id(_: Any, __: str, entry: Any) -> Any:

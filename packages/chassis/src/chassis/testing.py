@@ -242,8 +242,8 @@ class Delivered:
     async def raw(self, topic: str, entries: list[dict[str, Any]]) -> list[str]:
         """The statuses that the service gives the entries of one bulk delivery."""
         body = {"id": str(new_id()), "entries": entries, "pubsubname": "pubsub", "topic": topic}
-        token = {"dapr-api-token": settings().app_api_token}
-        reply = await self._client.post("/events", json=body, headers=token)
+        headers = {"dapr-api-token": settings().app_api_token, "content-type": "application/json"}
+        reply = await self._client.post("/events", content=json.dumps(body), headers=headers)
         reply.raise_for_status()
         by_id = {s["entryId"]: s["status"] for s in reply.json()["statuses"]}
         return [by_id[entry["entryId"]] for entry in entries]

@@ -36,8 +36,8 @@ class Ledger:
         entry = Asked(
             at=datetime.now(UTC), idempotency_key=idempotency_key, status=status, order_id=order_id
         )
-        with self._path.open("a") as file:
-            file.write(entry.model_dump_json() + "\n")
+        with self._path.open("a") as file:  # a line that was torn before must not tear this one
+            file.write(f"\n{entry.model_dump_json()}\n")
 
 
 def path_of(project: Project) -> Path:

@@ -90,7 +90,9 @@ async def _admit(request: Request, target: Target) -> Allowance | None:
     try:
         caller = await _identify(request, target)
     except NotAuthenticated:
-        rate_limits.take(target.limit, _address(request))
+        allowance = rate_limits.take(target.limit, _address(request))
+        if allowance and not allowance.granted:
+            return allowance
         raise
     return rate_limits.take(target.limit, str(caller.user_id) if caller else _address(request))
 

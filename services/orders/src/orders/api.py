@@ -23,6 +23,7 @@ router = APIRouter(prefix="/orders", tags=["orders"])
 
 MAX_LINES = 50
 MAX_QUANTITY = 1_000
+MAX_TOTAL = 99_999_999  # what the payment provider takes at once
 
 Line = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -132,6 +133,10 @@ class MixedCurrencies(Problem):
     status = 422
 
 
+class NotPayable(Problem):
+    status = 422
+
+
 def _own(caller: Caller) -> ColumnElement[bool]:
     """Ownership is a part of the query: someone else's order does not exist."""
     return true() if caller.is_staff else Order.user_id == caller.user_id
@@ -156,7 +161,7 @@ def _draft(body: OrderCreate, caller: Caller, catalogue: Mapping[str, Product]) 
     currencies = {catalogue[item.sku].currency for item in body.items}
     if len(currencies) > 1:
         raise MixedCurrencies(f"One order, one currency; these are in {sorted(currencies)}.")
-    return Draft(
+    draft = Draft(
         user_id=caller.user_id,
         lines=lines,
         currency=currencies.pop(),
@@ -164,6 +169,9 @@ def _draft(body: OrderCreate, caller: Caller, catalogue: Mapping[str, Product]) 
         payment_method=body.payment_method,
         package=Package(**body.package.model_dump()) if body.package else None,
     )
+    if not 0 < draft.total <= MAX_TOTAL:
+        raise NotPayable(f"A card can be charged 1 to {MAX_TOTAL} minor units, not {draft.total}.")
+    return draft
 
 
 def _line(index: int, item: Item, catalogue: Mapping[str, Product]) -> OrderLine:
@@ -207,8 +215,12 @@ async def get_order(order_id: UUID, caller: User, session: Session) -> OrderDeta
 
 
 @router.put("/{order_id}/status")
-async def set_status(order_id: UUID, body: StatusUpdate, _: Staff, session: Session) -> OrderRead:
+async def set_status(
+    order_id: UUID, body: StatusUpdate, _: Staff, session: Session, response: Response
+) -> OrderRead:
+    """202 if the order is `cancelling` where it was to be cancelled: tracking decides."""
     order = await use_cases.set_status(session, order_id, body.status)
+    response.status_code = 200 if order.status == body.status else 202
     return OrderRead.model_validate(order)
 
 

@@ -1,7 +1,7 @@
 """Products and prices from `catalog`, cached in this process for seconds and beside it longer.
 
-The memory level bounds how long a changed price may still be charged; the shared level, in the
-sidecar's state store, spares `catalog` the calls of every replica and is cleared by events.
+The shared level, in the sidecar's state store, spares `catalog` the calls of every replica; events
+clear it. The times bound how long a changed price may still be charged.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MEMORY_SECONDS = 5
-SHARED_SECONDS = 600
+SHARED_SECONDS = 60  # a price that was read before a change may be shared after it
 
 
 class Product(BaseModel):
@@ -45,8 +45,9 @@ async def products(skus: Iterable[str]) -> dict[str, Product]:
     found = {sku: product for sku in wanted if (product := _memory.get(sku))}
     for source in (_from_state_store, _from_catalog):
         if missing := wanted - found.keys():
-            found |= await source(missing)
-    _memory.update(found)
+            fetched = await source(missing)
+            _memory.update(fetched)  # and nothing else: writing a known price again renews its time
+            found |= fetched
     return found
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from chassis.event_log import append
 from chassis.problems import NotFound
-from contracts.orders import CancellationReason, OrderEvent, OrderStatus
+from contracts.orders import OrderEvent, OrderStatus
 from prometheus_client import Counter
 from sqlalchemy import ColumnElement, true
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,17 +49,18 @@ async def cancel_order(
 
 
 async def set_status(session: AsyncSession, order_id: UUID, status: OrderStatus) -> Order:
-    """Staff move an order by hand; raises `IllegalTransition`."""
+    """Staff move an order by hand; raises `IllegalTransition` or `OrderAlreadyShipped`.
+
+    What it is already it stays, so that the request may be repeated. Staff cannot cancel past
+    tracking either: the parcel may just have left.
+    """
     order = await get_order(session, order_id, true(), lock=True)
-    await append(session, _move(order, status, datetime.now(UTC)))
+    if order.status != status and (event := _move(order, status, datetime.now(UTC))):
+        await append(session, event)
     return order
 
 
-def _move(order: Order, status: OrderStatus, now: datetime) -> OrderEvent:
-    match status:
-        case OrderStatus.CANCELLED:
-            return order.cancel(CancellationReason.REQUESTED, now)
-        case OrderStatus.CANCELLING:
-            return order.ask_tracking(now)
-        case _:
-            return order.advance(status, now, "set by staff")
+def _move(order: Order, status: OrderStatus, now: datetime) -> OrderEvent | None:
+    if status in {OrderStatus.CANCELLED, OrderStatus.CANCELLING}:
+        return order.request_cancellation(now)
+    return order.advance(status, now, "set by staff")

@@ -44,7 +44,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        return not self.violations
+        return not self.violations and self.unchecked is None
 
 
 def judge(snapshot: Snapshot) -> list[Verdict]:
@@ -76,6 +76,7 @@ def nothing_twice(snapshot: Snapshot) -> Iterator[str]:
     yield from _repeated("shipments", (s.order_id for s in snapshot.shipments if s.status))
     yield from _money(snapshot)
     yield from _left_undone(snapshot)
+    yield from _sold_twice(snapshot)
 
 
 def _repeated(what: str, order_ids: Iterable[str]) -> Iterator[str]:
@@ -110,6 +111,16 @@ def _left_undone(snapshot: Snapshot) -> Iterator[str]:
     for shipment in snapshot.shipments:
         if shipment.order_id in cancelled and shipment.status not in {None, "voided"}:
             yield f"order {shipment.order_id} is cancelled; its parcel is {shipment.status}"
+
+
+def _sold_twice(snapshot: Snapshot) -> Iterator[str]:
+    """What is paid for was set aside, and what arrived has left the shelf."""
+    reservations = {r.order_id: r.status for r in snapshot.reservations}
+    for order in snapshot.orders:
+        held = reservations.get(order.id)
+        good = {"dispatched"} if order.status == "delivered" else {"reserved", "dispatched"}
+        if order.status in FULFILLED and held not in good:
+            yield f"order {order.id} is {order.status}; its stock is {held}"
 
 
 def units_conserved(snapshot: Snapshot) -> Iterator[str]:
@@ -161,10 +172,10 @@ def nothing_backwards(snapshot: Snapshot) -> Iterator[str]:
     for order in orders.values():
         if last.get(order.id) != (order.version, order.status):
             yield f"order {order.id} is {order.status}, its history ends at {last.get(order.id)}"
-    for shown in snapshot.projections:
-        order = orders.get(shown.order_id)
-        if order and shown.status != order.status:
-            yield f"order {order.id} is {order.status}, the dashboard shows {shown.status}"
+    shown = {projection.order_id: projection.status for projection in snapshot.projections}
+    for order in orders.values():
+        if shown.get(order.id) != order.status:
+            yield f"order {order.id} is {order.status}, the dashboard shows {shown.get(order.id)}"
 
 
 def _orders(snapshot: Snapshot) -> int:
@@ -220,8 +231,15 @@ INVARIANTS = (
 def is_settled(snapshot: Snapshot) -> bool:
     """True once nothing is under way: what is not right by then never will be."""
     busy = any(snapshot.unpublished.values()) or any(snapshot.queued.values())
+    return not busy and not under_way(snapshot)
+
+
+def under_way(snapshot: Snapshot) -> list[OrderRow]:
+    """The orders that some service, and no person, has still to do something for."""
     waiting = {p.order_id for p in snapshot.payments if p.status == "requires_action"}
-    return not busy and not any(
-        order.status in {"pending", "cancelling"} and order.id not in waiting
+    return [
+        order
         for order in snapshot.orders
-    )
+        if (order.status in {"pending", "cancelling"} and order.id not in waiting)
+        or (order.status == "processing" and not order.tracking_number)
+    ]
