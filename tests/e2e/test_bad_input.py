@@ -77,7 +77,9 @@ async def test_a_bad_body_is_refused(
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"Authorization": "Bearer nonsense"}, bearer(uuid4())], ids=str
+    "headers",
+    [{}, {"Authorization": "Bearer nonsense"}, bearer(uuid4())],
+    ids=["missing", "nonsense", "foreign"],
 )
 async def test_a_missing_or_foreign_token_is_refused(
     edge: httpx.AsyncClient, headers: dict[str, str]

@@ -97,7 +97,11 @@ def test_an_empty_secret_is_none() -> None:
         SignatureVerifier().trust("")
 
 
-@pytest.mark.parametrize("signed", ["", "t=1,v1=00", f"t={int(time.time())},v1={'0' * 64}"])
+@pytest.mark.parametrize(
+    "signed",
+    ["", "t=1,v1=00", f"t={int(time.time())},v1={'0' * 64}"],
+    ids=["absent", "old", "forged"],
+)
 async def test_an_unsigned_webhook_is_a_bad_request_and_changes_nothing(
     desk: Any, provider: Any, hear: Any, waiting: Any, signed: str
 ) -> None:
