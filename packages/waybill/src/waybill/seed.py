@@ -51,7 +51,7 @@ DEMO_GOODS = (
     Goods("ATLAS-WORLD", "World atlas, cloth bound", "books", 5_900, 400),
     Goods("ALMANAC-2027", "Nautical almanac 2027", "books", 2_450, 500),
     Goods("COMPASS-POCKET", "Pocket compass", "instruments", 3_200, 600),
-    Goods("BAROMETER-WALL", "Aneroid barometer", "instruments", 11_800, 120, threshold=20),
+    Goods("BAROMETER-WALL", "Aneroid barometer", "instruments", 11_800, 300, threshold=299),
     Goods(SOLD_OUT, "Brass sextant", "instruments", 48_000, 0),
     Goods("LANTERN-STORM", "Storm lantern", "deck", 4_100, 350),
     Goods("ROPE-HEMP-20", "Hemp rope, 20 m", "deck", 1_900, 800),
