@@ -76,6 +76,9 @@ class Project:
     def apps(self) -> tuple[App, ...]:
         return _RunFile.model_validate(yaml.safe_load(self.run_file.read_text())).apps
 
+    def app(self, name: str) -> App:
+        return next(app for app in self.apps if app.name == name)
+
     @cached_property
     def databases(self) -> Sequence[str]:
         """The services that have a database, which bears their name."""

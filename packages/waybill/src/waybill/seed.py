@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from waybill import ports
 from waybill.credentials import load
 from waybill.errors import PlatformError
 from waybill.project import Project
@@ -109,7 +108,7 @@ async def _create_account(project: Project, email: str, password: str) -> None:
         "--name",
         role.capitalize(),
         cwd=project.root,
-        env=os.environ | _users_environment(project),
+        env=os.environ | project.app("users").env,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -118,11 +117,3 @@ async def _create_account(project: Project, email: str, password: str) -> None:
         output, _ = await process.communicate(f"{password}\n".encode())
     if process.returncode:
         raise PlatformError(f"The account {email} could not be made: {output.decode()[-2000:]}")
-
-
-def _users_environment(project: Project) -> dict[str, str]:
-    return {
-        "DATABASE_URL": f"postgresql+asyncpg://users@{ports.HOST}:{ports.POSTGRES}/users",
-        "PGPASSFILE": str(project.secrets / "users.pgpass"),
-        "APP_API_TOKEN": load(project).app_api_token,
-    }

@@ -130,8 +130,7 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(project: Project) -> AsyncGenerator[Shop]:
-    gateway = next(app for app in project.apps if app.name == "gateway")
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
-    base = f"http://{ports.HOST}:{gateway.port}"
+    base = f"http://{ports.HOST}:{project.app('gateway').port}"
     async with aiohttp.ClientSession(base, timeout=timeout) as http:
         yield Shop(http, project)

@@ -1,7 +1,6 @@
 """Reads the snapshot: the services' databases, the broker, the provider's records, the ledger."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import asyncpg
 
 from waybill import ledger, ports
 from waybill.credentials import PlatformSecrets, load
+from waybill.parts import postgres
 from waybill.project import Project
 from waybill.verify.snapshot import (
     Charge,
@@ -50,9 +50,6 @@ _UNPUBLISHED = "SELECT count(*) FROM event_log WHERE published_at IS NULL"
 _DEAD_LETTERS = "SELECT topic, reason FROM dead_letters ORDER BY received_at"
 
 
-_connect: Callable[..., Awaitable[Any]] = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # the driver is not annotated
-
-
 async def take_snapshot(project: Project) -> Snapshot:
     """A source that cannot be read leaves its reason in `missing`, and the others are read."""
     secrets = load(project)
@@ -90,24 +87,9 @@ class _Reading:
         self._databases = project.databases
         self._secrets = secrets
 
-    @asynccontextmanager
-    async def _database(self, name: str) -> AsyncGenerator[Any]:
-        connection = await _connect(
-            host=ports.HOST,
-            port=ports.POSTGRES,
-            user="postgres",
-            password=self._secrets.postgres_password,
-            database=name,
-            timeout=5,
-        )
-        try:
-            yield connection
-        finally:
-            await connection.close()
-
     async def rows(self, database: str, query: str, row: Callable[..., Any]) -> list[Any]:
-        async with self._database(database) as connection:
-            return [row(*record) for record in await connection.fetch(query)]
+        async with postgres.connection(self._secrets, database) as session:
+            return [row(*record.values()) for record in await session.fetch(query)]
 
     async def created_events(self) -> frozenset[str]:
         return frozenset(await self.rows("orders", _CREATED, str))
