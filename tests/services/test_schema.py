@@ -20,7 +20,7 @@ SERVICES = (
     "payments",
     "dashboard",
 )
-CHASSIS_TABLES = {"event_log", "inbox", "dead_letters", "idempotency_keys"}
+CHASSIS_TABLES = {"event_log", "inbox", "dead_letters", "idempotency_keys", "watermarks"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -12,6 +12,7 @@ from chassis.database import database
 from chassis.dead_letters import subscribe_to_dead_letters
 from chassis.event_log import relay
 from chassis.health import health_routes
+from chassis.jobs import Job, job_routes, scheduling
 from chassis.limits import BodyLimit
 from chassis.problems import install_problem_handlers
 from chassis.settings import settings
@@ -28,6 +29,7 @@ def create_app(
     routers: Sequence[APIRouter] = (),
     subscriptions: Subscriptions | None = None,
     workers: Sequence[Worker] = (),
+    jobs: Sequence[Job] = (),
     lifespan: Lifespan | None = None,
     docs: bool = True,
 ) -> FastAPI:
@@ -39,6 +41,8 @@ def create_app(
     """
     has_database = bool(settings().database_url)
     running = [*([relay] if has_database else []), *workers]
+    if jobs:
+        running.append(scheduling(jobs))
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncGenerator[None]:
@@ -73,6 +77,8 @@ def create_app(
     if subscriptions:
         app.include_router(event_routes(subscriptions))
         subscribe_to_dead_letters(app, name)
+    if jobs:
+        app.include_router(job_routes(jobs))
     app.add_middleware(BodyLimit)
     app.add_middleware(Telemetry)
     return app

@@ -22,6 +22,7 @@ from chassis.cloud_event import CloudEvent
 from chassis.database import database
 from chassis.dead_letters import record_dead_letter
 from chassis.event_log import traces_by_key
+from chassis.failpoints import failpoint
 from chassis.identity import require_app_token
 from chassis.tables import SeenEvent
 from chassis.telemetry import context_of, tracer
@@ -161,6 +162,8 @@ async def _take_effect(topic: str, handler: Handler, batch: Sequence[Received]) 
             with _spans(topic, fresh):
                 if fresh:
                     await handler(session, [received.event for received in fresh])
+            failpoint(f"{topic}.before-commit")
+        failpoint(f"{topic}.after-commit")
     finally:
         traces_by_key.reset(token)
     CONSUMED.labels(topic, "done").inc(len(fresh))

@@ -8,6 +8,7 @@ from fastapi import Depends
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
+from chassis.failpoints import failpoint
 from chassis.settings import settings
 
 _ON_COMMIT = "on_commit"
@@ -82,6 +83,8 @@ database = Database()
 async def _request_transaction() -> AsyncIterator[AsyncSession]:
     async with database.transaction() as session:
         yield session
+        failpoint("request.before-commit")
+    failpoint("request.after-commit")
 
 
 # The scope makes FastAPI commit before it answers. With the default one it answers first, and a

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis.cloud_event import envelop
 from chassis.database import database, on_commit
+from chassis.failpoints import failpoint
 from chassis.sidecar import SidecarUnavailable, sidecar
 from chassis.tables import LoggedEvent, new_id
 from chassis.telemetry import current_trace_parent
@@ -58,7 +59,9 @@ async def publish_pending() -> int:
     """
     async with database.transaction() as session:
         rows = (await session.scalars(_OLDEST_UNPUBLISHED)).all()
+        failpoint("relay.before-publish")
         refused = await sidecar.publish([envelop(row) for row in rows]) if rows else set[str]()
+        failpoint("relay.before-mark")
         taken = [row for row in rows if str(row.id) not in refused]
         await _mark_published(session, taken)
     for row in taken:

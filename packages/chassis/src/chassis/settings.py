@@ -16,6 +16,7 @@ class Settings(BaseSettings):
     database_url: str = ""
     database_pool_size: int = Field(default=8, ge=2)
 
+    app_id: str = ""  # `dapr run` sets it
     dapr_http_port: int = 3500
     dapr_grpc_port: int = 50001
     dapr_api_token: str = ""
@@ -27,6 +28,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = 256 * 1024
     log_level: str = "INFO"
     zipkin_endpoint: str = ""
+    failpoints: str = ""
 
 
 @cache

@@ -19,6 +19,7 @@ import grpc
 import structlog
 from dapr.aio.clients import DaprClient
 from dapr.clients.grpc._helpers import to_bytes
+from dapr.clients.grpc._jobs import Job
 from dapr.clients.grpc._state import StateItem
 from opentelemetry import propagate
 from pydantic import BaseModel, Field, ValidationError
@@ -211,6 +212,19 @@ class Sidecar:
         self, name: str, operation: str, data: str, metadata: dict[str, str]
     ) -> None:
         await _call(self._sdk.invoke_binding(name, operation, data, metadata))
+
+    async def schedule(self, name: str, schedule: str, *, overwrite: bool) -> None:
+        """Has the scheduler call `/job/<name>`; without `overwrite` one that is there stays."""
+        try:
+            await _call(self._sdk.schedule_job(Job(name, schedule=schedule), overwrite=overwrite))
+        except SidecarUnavailable as error:
+            cause = error.__cause__
+            if overwrite or not _is_already_there(cause):
+                raise
+
+
+def _is_already_there(error: BaseException | None) -> bool:
+    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.ALREADY_EXISTS
 
 
 def _is_sidecars_own_error(reply: Reply) -> bool:

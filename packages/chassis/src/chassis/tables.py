@@ -18,7 +18,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils.compat import uuid7 as new_id
 
-__all__ = ["Base", "DeadLetter", "IdempotencyKey", "LoggedEvent", "SeenEvent", "new_id"]
+__all__ = [
+    "Base",
+    "DeadLetter",
+    "IdempotencyKey",
+    "LoggedEvent",
+    "SeenEvent",
+    "Watermark",
+    "new_id",
+]
 
 
 class Base(DeclarativeBase):
@@ -42,17 +50,26 @@ class Base(DeclarativeBase):
 
 
 class LoggedEvent(Base):
-    """The event log: an outbox whose rows are kept after they were published."""
+    """The event log: an outbox whose rows are kept after they were published.
+
+    Sequences commit out of order; `transaction_id` tells which rows can have no younger ones
+    before them (`chassis.event_history`).
+    """
 
     __tablename__ = "event_log"
     __table_args__ = (
         Index(
             "ix_event_log_unpublished", "sequence", postgresql_where=text("published_at IS NULL")
         ),
+        Index("ix_event_log_transaction_id_sequence", "transaction_id", "sequence"),
+        Index("ix_event_log_key_sequence", "key", "sequence"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    transaction_id: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("(pg_current_xact_id())::text::bigint")
+    )
     topic: Mapped[str]
     key: Mapped[str]
     payload: Mapped[dict[str, Any]]
@@ -71,7 +88,10 @@ class SeenEvent(Base):
 
 
 class DeadLetter(Base):
-    """An event that this service gave up on, and why. `event_id` is absent if it had none."""
+    """An event that this service gave up on, and why. `event_id` is absent if it had none.
+
+    It is open until somebody decides: `resolution` says what, `resolved_by` who.
+    """
 
     __tablename__ = "dead_letters"
 
@@ -83,6 +103,19 @@ class DeadLetter(Base):
     attempts: Mapped[int] = mapped_column(server_default="1")
     trace_parent: Mapped[str | None]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    resolution: Mapped[str | None]
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[str | None]
+
+
+class Watermark(Base):
+    """How far this service has compared a producer's event log with its own inbox."""
+
+    __tablename__ = "watermarks"
+
+    producer: Mapped[str] = mapped_column(primary_key=True)
+    cursor: Mapped[str]
+    moved_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class IdempotencyKey(Base):

@@ -19,7 +19,7 @@ from contracts.orders import (
     OrderStatusChanged,
     Package,
 )
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
 S = OrderStatus
@@ -36,6 +36,12 @@ TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
     S.CANCELLED: frozenset(),
     S.RETURNED: frozenset(),
 }
+
+
+# For the next step of some service, or for the customer to approve the payment.
+_WAITING = (
+    "status IN ('pending', 'cancelling') OR (status = 'processing' AND tracking_number IS NULL)"
+)
 
 
 class IllegalTransition(Conflict):
@@ -68,6 +74,7 @@ class Order(Base):
         CheckConstraint("total >= 0", name="total_not_negative"),
         Index("ix_orders_user_id_id", "user_id", "id"),
         Index("ix_orders_status_id", "status", "id"),
+        Index("ix_orders_waiting", "updated_at", postgresql_where=text(_WAITING)),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -86,6 +93,8 @@ class Order(Base):
     refunded: Mapped[Money]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    prompts: Mapped[int]
+    prompted_at: Mapped[datetime | None]
 
     items: Mapped[list["OrderItem"]] = relationship(order_by="OrderItem.position", lazy="raise")
     history: WriteOnlyMapped["HistoryEntry"] = relationship()
@@ -200,6 +209,7 @@ def place(draft: Draft, now: datetime) -> tuple[Order, OrderCreated]:
         package=draft.package and draft.package.model_dump(),
         payment_method=draft.payment_method,
         refunded=0,
+        prompts=0,
         created_at=now,
         updated_at=now,
         items=[
