@@ -1,10 +1,13 @@
 """Sidecars refuse what nobody has allowed, and keep the secrets of the infrastructure."""
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import pytest
 from chassis.identity import JWKS_PATH
+from chassis.reconciliation import topics_by_producer
 from gateway.routing import AREAS
 
 Files: TypeAlias = dict[str, list[Any]]
@@ -12,7 +15,7 @@ Rule: TypeAlias = Callable[[Files], Iterator[str]]
 
 JWKS = "/" + JWKS_PATH.removeprefix("/")
 PUBLIC = {f"/{area}/**" for area in AREAS} | {"/openapi.json"}
-MAY_CALL = {"gateway": PUBLIC | {JWKS}, "orders": {"/internal/prices", JWKS}}
+MAY_CALL = {"gateway": PUBLIC, "orders": {"/internal/prices"}}
 CALLS_NOBODY = {"users"}
 
 
@@ -34,9 +37,20 @@ def open_doors(files: Files) -> Iterator[str]:
             yield f"{policy['appId']}'s policy belongs to another domain, and is not applied"
 
 
+def histories(app: str) -> set[str]:
+    """A consumer compares the event logs of its producers with its inbox."""
+    if find_spec(f"{app}.subscriptions") is None:
+        return set()
+    subscriptions = import_module(f"{app}.subscriptions").subscriptions
+    return {f"/internal/{producer}/events" for producer in topics_by_producer(subscriptions)}
+
+
 def wrong_callers(files: Files) -> Iterator[str]:
     """Each caller is allowed the routes that it calls: no more, and none less."""
-    expected = {app["appID"]: {JWKS} for app in files["run.yaml"][0]["apps"]} | MAY_CALL
+    expected = {
+        app: {JWKS} | MAY_CALL.get(app, set()) | histories(app)
+        for app in (app["appID"] for app in files["run.yaml"][0]["apps"])
+    }
     allowed = {
         policy["appId"]: {operation["name"] for operation in policy["operations"]}
         for policy in spec(files)["accessControl"]["policies"]

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import pytest
+from chassis.reconciliation import topics_by_producer
 from chassis.sidecar import DEAD_LETTERS, PUBSUB
 from gateway.routing import AREAS
 
@@ -13,8 +16,8 @@ Rule: TypeAlias = Callable[[Files], Iterator[str]]
 
 CALLEES = {
     "gateway": {area.app_id for area in AREAS.values()},
-    "orders": {"catalog", "users"},
-    "payments": {"payment-provider", "users"},
+    "orders": {"catalog"},
+    "payments": {"payment-provider"},
 }
 OF_EVERYBODY = {"users"}  # the keys that verify tokens
 KINDS = {"timeout": "timeouts", "retry": "retries", "circuitBreaker": "circuitBreakers"}
@@ -49,6 +52,13 @@ def dangling(files: Files) -> Iterator[str]:
             yield f"{document['metadata']['name']}: {name} is missing in {kind}, or unused"
 
 
+def producers(app: str) -> set[str]:
+    """Whose event logs a consumer reads."""
+    if find_spec(f"{app}.subscriptions") is None:
+        return set()
+    return set(topics_by_producer(import_module(f"{app}.subscriptions").subscriptions))
+
+
 def unguarded_calls(files: Files) -> Iterator[str]:
     for app in [app["appID"] for app in files["run.yaml"][0]["apps"]]:
         found = guards(files, app)
@@ -56,7 +66,7 @@ def unguarded_calls(files: Files) -> Iterator[str]:
             yield f"{app} has {len(found)} sets of policies"
             continue
         targets = found[0]["spec"]["targets"]["apps"]
-        for callee in CALLEES.get(app, OF_EVERYBODY) - {app}:
+        for callee in (CALLEES.get(app, set()) | OF_EVERYBODY | producers(app)) - {app}:
             if not {"timeout", "retry"} <= targets.get(callee, {}).keys():
                 yield f"{app} → {callee} has no timeout or no retry"
 

@@ -10,13 +10,16 @@ from fastapi_swagger import patch_fastapi
 from chassis.consumer import Subscriptions, event_routes
 from chassis.database import database
 from chassis.dead_letters import subscribe_to_dead_letters
+from chassis.event_history import history_routes
 from chassis.event_log import relay
 from chassis.health import health_routes
 from chassis.jobs import Job, job_routes, scheduling
 from chassis.limits import BodyLimit
 from chassis.problems import install_problem_handlers
+from chassis.reconciliation import Reconciliation
 from chassis.settings import settings
 from chassis.sidecar import sidecar
+from chassis.tables import Base
 from chassis.telemetry import Telemetry, set_up_telemetry
 from chassis.worker import Worker
 
@@ -30,19 +33,25 @@ def create_app(
     subscriptions: Subscriptions | None = None,
     workers: Sequence[Worker] = (),
     jobs: Sequence[Job] = (),
+    read_models: Sequence[type[Base]] = (),
     lifespan: Lifespan | None = None,
     docs: bool = True,
 ) -> FastAPI:
     """Assembles a service: its routes, its subscriptions and its background work.
 
     A service has a database if its environment names one. `lifespan` runs inside that of the
-    database and the sidecar, so it may use both, and ends before them. `docs` serves a page of
-    the routes at `/docs`, from assets of our own: it works without the internet.
+    database and the sidecar, so it may use both, and ends before them. `read_models` are tables
+    that hold nothing but what events have told: a full replay empties them first. `docs` serves a
+    page of the routes at `/docs`, from assets of our own: it works without the internet.
     """
     has_database = bool(settings().database_url)
-    running = [*([relay] if has_database else []), *workers]
-    if jobs:
-        running.append(scheduling(jobs))
+    reconciliation = Reconciliation(name, subscriptions or {}, read_models)
+    all_jobs = [*([reconciliation.job] if subscriptions else []), *jobs]
+    running = [
+        *([relay] if has_database else []),
+        *([scheduling(all_jobs)] if all_jobs else []),
+        *workers,
+    ]
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncGenerator[None]:
@@ -74,11 +83,14 @@ def create_app(
     app.include_router(health_routes(has_database=has_database))
     for router in routers:
         app.include_router(router)
+    if has_database:
+        app.include_router(history_routes(name))
     if subscriptions:
         app.include_router(event_routes(subscriptions))
+        app.include_router(reconciliation.routes())
         subscribe_to_dead_letters(app, name)
-    if jobs:
-        app.include_router(job_routes(jobs))
+    if all_jobs:
+        app.include_router(job_routes(all_jobs))
     app.add_middleware(BodyLimit)
     app.add_middleware(Telemetry)
     return app

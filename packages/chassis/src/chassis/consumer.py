@@ -81,19 +81,25 @@ Outcomes: TypeAlias = dict[str, Status]
 def event_routes(subscriptions: Subscriptions) -> APIRouter:
     """The one route that all subscribed events come to, where only the own sidecar may post."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(require_app_token)])
-    by_topic = {event.topic: (event, handler) for event, handler in subscriptions.items()}
 
     @router.post("/events")
     async def receive(delivery: Delivery) -> dict[str, Any]:
-        outcomes: Outcomes = {}
-        for topic, entries in _by_type(delivery.entries).items():
-            if topic in by_topic:
-                outcomes |= await consume(*by_topic[topic], entries)
-            else:
-                outcomes |= await _pass_over(topic, entries)
+        outcomes = await take_in(subscriptions, delivery.entries)
         return {"statuses": [{"entryId": i, "status": s} for i, s in outcomes.items()]}
 
     return router
+
+
+async def take_in(subscriptions: Subscriptions, entries: Sequence[Entry]) -> Outcomes:
+    """Has events of all types take effect; the outcome of every entry by its id."""
+    by_topic = {event.topic: (event, handler) for event, handler in subscriptions.items()}
+    outcomes: Outcomes = {}
+    for topic, alike in _by_type(entries).items():
+        if topic in by_topic:
+            outcomes |= await consume(*by_topic[topic], alike)
+        else:
+            outcomes |= await _pass_over(topic, alike)
+    return outcomes
 
 
 def _by_type(entries: Sequence[Entry]) -> dict[str, list[Entry]]:

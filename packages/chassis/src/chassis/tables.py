@@ -25,8 +25,16 @@ __all__ = [
     "LoggedEvent",
     "SeenEvent",
     "Watermark",
+    "first_id_at",
     "new_id",
 ]
+
+_UUID7 = 0x7000_8000_0000_0000_0000  # version and variant, and no random bits
+
+
+def first_id_at(time: datetime) -> UUID:
+    """No id that `new_id` makes at this time or later is smaller."""
+    return UUID(int=(int(time.timestamp() * 1000) << 80) | _UUID7)
 
 
 class Base(DeclarativeBase):

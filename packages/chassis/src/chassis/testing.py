@@ -70,6 +70,7 @@ class StandInSidecar(Sidecar):
         self.bindings: list[tuple[str, str, Mapping[str, str]]] = []
         self.secrets: dict[tuple[str, str], str] = {}
         self.configurations: dict[str, dict[str, str]] = {}
+        self.scheduled: list[tuple[str, str, bool]] = []
         self.away = False
 
     def answer(self, app_id: str, path: str, body: Any, status: int = 200) -> None:
@@ -122,6 +123,10 @@ class StandInSidecar(Sidecar):
         self._check()
         self.bindings.append((name, data, metadata))
 
+    async def schedule(self, name: str, schedule: str, *, overwrite: bool) -> None:
+        self._check()
+        self.scheduled.append((name, schedule, overwrite))
+
 
 _STOOD_IN_FOR = (
     "is_ready",
@@ -133,6 +138,7 @@ _STOOD_IN_FOR = (
     "secret",
     "configuration",
     "call_binding",
+    "schedule",
 )
 
 

@@ -24,3 +24,8 @@ class Event(Fact):
     @property
     def key(self) -> str:
         return str(getattr(self, self.key_field))
+
+    @classmethod
+    def producer(cls) -> str:
+        """The service that publishes it: each has one module in this package."""
+        return cls.__module__.rpartition(".")[2]

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from waybill.commands import demo, doctor, lifecycle, prepare, verify
+from waybill.commands import demo, doctor, lifecycle, prepare, replay, verify
 from waybill.errors import PlatformError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.add_typer(doctor.commands)
 app.add_typer(prepare.commands)
 app.add_typer(demo.commands)
 app.add_typer(verify.commands)
+app.add_typer(replay.commands)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dashboard.api import assets, router
 from dashboard.broadcast import broadcast
 from dashboard.store import trim_feed
 from dashboard.subscriptions import subscriptions
+from dashboard.tables import FeedLine, OrderSummary, SkuSummary
 
 
 async def _trim() -> int:
@@ -19,6 +20,7 @@ app = create_app(
     "dashboard",
     routers=[router],
     subscriptions=subscriptions,
+    read_models=[OrderSummary, FeedLine, SkuSummary],
     workers=[
         broadcast.listener,
         broadcast.publisher,
