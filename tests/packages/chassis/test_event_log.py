@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from chassis import event_log
 from chassis.database import database
-from chassis.event_log import append, publish_pending
+from chassis.event_log import append, publish_pending, repeat
 from chassis.sidecar import SidecarUnavailable
 from chassis.tables import LoggedEvent
 from chassis.testing import StandInSidecar
@@ -130,3 +130,22 @@ async def test_replicas_share_the_log_and_publish_nothing_twice(
         assert await publish_pending() == 50
     assert await publish_pending() == event_log.BATCH
     assert len({event["id"] for event in stand_in.published}) == event_log.BATCH + 50
+
+
+@pytest.mark.usefixtures("db")
+async def test_the_last_event_of_a_key_is_told_again_under_a_new_id(
+    stand_in: StandInSidecar,
+) -> None:
+    first, last, other = (updated().model_copy(update={"product_version": n}) for n in (1, 2, 3))
+    other = other.model_copy(update={"sku": "B"})
+    gone = deleted()
+    async with database.transaction() as session:
+        await append(session, first, last, other, gone)
+    await publish_pending()
+    async with database.transaction() as session:
+        await repeat(session, [ProductUpdated], ["A", str(gone.user_id), "unheard of"])
+    assert await publish_pending() == 1
+
+    *before, again = stand_in.published
+    assert again["data"] == last.model_dump(mode="json")
+    assert again["id"] not in {event["id"] for event in before}

@@ -71,7 +71,12 @@ async def test_a_paid_order_is_processed(order_ids: Sequence[UUID], deliver: Del
 
 async def test_a_reservation_is_noted(order_ids: Sequence[UUID], deliver: Delivered) -> None:
     await deliver(StockReserved(order_id=order_ids[0], occurred_at=NOW, lines=()))
-    assert (await read(order_ids[0])).stock_reserved_at == NOW
+    noted = await read(order_ids[0])
+    assert noted.stock_reserved_at == NOW
+    assert noted.updated_at > noted.created_at
+
+    await deliver(StockReserved(order_id=order_ids[0], occurred_at=NOW, lines=()))
+    assert (await read(order_ids[0])).updated_at == noted.updated_at
 
 
 @pytest.mark.parametrize("failure", ["stock", "payment"])

@@ -219,6 +219,24 @@ async def test_a_decided_payment_says_its_outcome_again_when_asked_again(
     assert len(provider.calls) == calls
 
 
+@pytest.mark.parametrize("again", ["created", "reserved"])
+async def test_a_payment_that_waits_for_the_customer_is_not_begun_again(
+    deliver: Delivered, desk: Any, provider: Any, order: Any, again: str
+) -> None:
+    it = order("pm_card_requires_action")
+    await deliver(it.created())
+    await deliver(it.reserved())
+    await desk.settle()
+    calls = len(provider.calls)
+    await deliver(getattr(it, again)())
+    await desk.settle_everything()
+
+    payment = await desk.payment_of(it.id)
+    assert payment.status == "requires_action"
+    assert len(payment.attempts) == 1
+    assert len(provider.calls) == calls
+
+
 async def test_a_repeated_cancellation_is_told_of_the_refund_again(
     deliver: Delivered, desk: Any, provider: Any, order: Any
 ) -> None:

@@ -132,6 +132,19 @@ async def test_a_request_after_the_pick_up_is_too_late(
     assert await logged(ShipmentVoided) == []
 
 
+async def test_a_request_told_again_after_the_pick_up_is_answered_again(
+    order: Any, shipment: ShipmentCreated, deliver: Delivered, client: httpx.AsyncClient
+) -> None:
+    await _pick_up(client, shipment)
+
+    await deliver(order.cancellation_requested())
+    await deliver(order.cancellation_requested())
+
+    _, first, second = await logged(ShipmentUpdated)
+    assert first == second
+    assert first.status == ShipmentStatus.PICKED_UP
+
+
 async def test_an_order_cancelled_elsewhere_voids_its_shipment(
     order: Any, shipment: ShipmentCreated, deliver: Delivered
 ) -> None:

@@ -16,6 +16,7 @@ from chassis.health import health_routes
 from chassis.jobs import Job, job_routes, scheduling
 from chassis.limits import BodyLimit
 from chassis.problems import install_problem_handlers
+from chassis.pruning import pruning
 from chassis.reconciliation import Reconciliation
 from chassis.settings import settings
 from chassis.sidecar import sidecar
@@ -46,7 +47,11 @@ def create_app(
     """
     has_database = bool(settings().database_url)
     reconciliation = Reconciliation(name, subscriptions or {}, read_models)
-    all_jobs = [*([reconciliation.job] if subscriptions else []), *jobs]
+    all_jobs = [
+        *([pruning] if has_database else []),
+        *([reconciliation.job] if subscriptions else []),
+        *jobs,
+    ]
     running = [
         *([relay] if has_database else []),
         *([scheduling(all_jobs)] if all_jobs else []),

@@ -1,12 +1,14 @@
 """The event log: events are committed with the change they tell of, then relayed to the broker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
+from typing import Any
 
 from contracts import Event
 from prometheus_client import Counter
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis.cloud_event import envelop
@@ -31,15 +33,12 @@ traces_by_key: ContextVar[Mapping[str, str]] = ContextVar(
 
 async def append(session: AsyncSession, *events: Event) -> None:
     """Writes events in the session's transaction; they are published after it has committed."""
-    if not events:
-        return
     here = current_trace_parent()
     traces = traces_by_key.get()
-    await session.execute(
-        insert(LoggedEvent),
+    await _write(
+        session,
         [
             {
-                "id": new_id(),
                 "topic": event.topic,
                 "key": event.key,
                 "payload": event.model_dump(mode="json"),
@@ -48,7 +47,37 @@ async def append(session: AsyncSession, *events: Event) -> None:
             for event in events
         ],
     )
-    on_commit(session, relay.wake)
+
+
+async def repeat(
+    session: AsyncSession, events: Collection[type[Event]], keys: Collection[str]
+) -> None:
+    """Tells the last event of each of these types and keys again, under a new id."""
+    topics = [event.topic for event in events]
+    told = await session.scalars(
+        select(LoggedEvent)
+        .where(LoggedEvent.key.in_(keys), LoggedEvent.topic.in_(topics))
+        .ext(distinct_on(LoggedEvent.key, LoggedEvent.topic))
+        .order_by(LoggedEvent.key, LoggedEvent.topic, LoggedEvent.sequence.desc())
+    )
+    await _write(
+        session,
+        [
+            {
+                "topic": event.topic,
+                "key": event.key,
+                "payload": event.payload,
+                "trace_parent": event.trace_parent,
+            }
+            for event in sorted(told, key=lambda event: event.sequence)
+        ],
+    )
+
+
+async def _write(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        await session.execute(insert(LoggedEvent), [{"id": new_id(), **row} for row in rows])
+        on_commit(session, relay.wake)
 
 
 async def publish_pending() -> int:

@@ -52,13 +52,10 @@ def job_routes(jobs: Sequence[Job]) -> APIRouter:
 
 def scheduling(jobs: Sequence[Job]) -> Worker:
     """Hands the jobs to the scheduler, and again now and then: it may lose its data."""
-    at_start = True
 
     async def schedule() -> int:
-        nonlocal at_start
         for job in jobs:
-            await sidecar.schedule(job.name, job.schedule, overwrite=at_start)
-        at_start = False
+            await sidecar.schedule(job.name, job.schedule)
         return 0
 
     return Worker("scheduling", schedule, poll_seconds=_RENEWAL_SECONDS)

@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     jwt_issuer: str = "waybill"
     jwt_audience: str = "waybill"
 
+    event_log_days: int = Field(default=30, ge=1)
+    idempotency_key_days: int = Field(default=7, ge=1)
+
     max_body_bytes: int = 256 * 1024
     log_level: str = "INFO"
     zipkin_endpoint: str = ""

@@ -213,18 +213,20 @@ class Sidecar:
     ) -> None:
         await _call(self._sdk.invoke_binding(name, operation, data, metadata))
 
-    async def schedule(self, name: str, schedule: str, *, overwrite: bool) -> None:
-        """Has the scheduler call `/job/<name>`; without `overwrite` one that is there stays."""
+    async def schedule(self, name: str, schedule: str) -> None:
+        """Has the scheduler call `/job/<name>`; a job that is there with this schedule stays.
+
+        Set again, `@every 1h` would begin its hour anew, and never end it if that happens often.
+        """
+        if await self._scheduled(name) != schedule:
+            await _call(self._sdk.schedule_job(Job(name, schedule=schedule), overwrite=True))
+
+    async def _scheduled(self, name: str) -> str | None:
+        """The schedule of a job; None for one that is not there, or may not be."""
         try:
-            await _call(self._sdk.schedule_job(Job(name, schedule=schedule), overwrite=overwrite))
-        except SidecarUnavailable as error:
-            cause = error.__cause__
-            if overwrite or not _is_already_there(cause):
-                raise
-
-
-def _is_already_there(error: BaseException | None) -> bool:
-    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.ALREADY_EXISTS
+            return (await _call(self._sdk.get_job(name))).schedule
+        except SidecarUnavailable:
+            return None  # the sidecar calls a job that is not there an internal error
 
 
 def _is_sidecars_own_error(reply: Reply) -> bool:

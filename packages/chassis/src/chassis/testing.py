@@ -70,7 +70,7 @@ class StandInSidecar(Sidecar):
         self.bindings: list[tuple[str, str, Mapping[str, str]]] = []
         self.secrets: dict[tuple[str, str], str] = {}
         self.configurations: dict[str, dict[str, str]] = {}
-        self.scheduled: list[tuple[str, str, bool]] = []
+        self.schedules: dict[str, str] = {}
         self.away = False
 
     def answer(self, app_id: str, path: str, body: Any, status: int = 200) -> None:
@@ -123,9 +123,9 @@ class StandInSidecar(Sidecar):
         self._check()
         self.bindings.append((name, data, metadata))
 
-    async def schedule(self, name: str, schedule: str, *, overwrite: bool) -> None:
+    async def schedule(self, name: str, schedule: str) -> None:
         self._check()
-        self.scheduled.append((name, schedule, overwrite))
+        self.schedules[name] = schedule
 
 
 _STOOD_IN_FOR = (

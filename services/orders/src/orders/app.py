@@ -3,6 +3,7 @@
 from chassis.app import create_app
 
 from orders.api import router
+from orders.deadlines import jobs
 from orders.subscriptions import subscriptions
 
-app = create_app("orders", routers=[router], subscriptions=subscriptions)
+app = create_app("orders", routers=[router], subscriptions=subscriptions, jobs=jobs)

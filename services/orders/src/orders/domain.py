@@ -1,7 +1,7 @@
 """The order: its lifecycle, and what is always true of it."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -39,9 +39,30 @@ TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
 
 
 # For the next step of some service, or for the customer to approve the payment.
-_WAITING = (
+WAITING = (
     "status IN ('pending', 'cancelling') OR (status = 'processing' AND tracking_number IS NULL)"
 )
+
+
+# What is told again to have an order go on, by where it waits; the services answer as they did, or
+# as they would have. Only tracking needs two events to act: where the parcel goes, and that it may.
+PROMPTS: dict[OrderStatus, tuple[type[OrderEvent], ...]] = {
+    S.PENDING: (OrderCreated,),
+    S.PROCESSING: (OrderCreated, OrderStatusChanged),
+    S.CANCELLING: (OrderCancellationRequested,),
+}
+
+LONGEST_PAUSE = timedelta(minutes=15)
+
+
+def pauses(first: timedelta) -> list[timedelta]:
+    """How long an order waits for its next step before each prompt, the last for all to come.
+
+    Each is twice the one before, up to `LONGEST_PAUSE`. `first` is more than nothing.
+    """
+    if first >= LONGEST_PAUSE:
+        return [LONGEST_PAUSE]
+    return [first, *pauses(first * 2)]
 
 
 class IllegalTransition(Conflict):
@@ -74,7 +95,7 @@ class Order(Base):
         CheckConstraint("total >= 0", name="total_not_negative"),
         Index("ix_orders_user_id_id", "user_id", "id"),
         Index("ix_orders_status_id", "status", "id"),
-        Index("ix_orders_waiting", "updated_at", postgresql_where=text(_WAITING)),
+        Index("ix_orders_waiting", "updated_at", postgresql_where=text(WAITING)),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -104,10 +125,22 @@ class Order(Base):
             raise IllegalTransition(f"An order that is {self.status} cannot become {status}.")
         self.status = status
         self.version += 1
-        self.updated_at = now
+        self._come_on(now)
         self.history.add(
             HistoryEntry(version=self.version, status=status, note=note, occurred_at=now)
         )
+
+    def _come_on(self, now: datetime) -> None:
+        """The order got on; its wait for the step after this one begins."""
+        self.updated_at = now
+        self.prompts = 0
+        self.prompted_at = None
+
+    def note_reservation(self, reserved_at: datetime, now: datetime) -> None:
+        """Its stock is set aside; told again, it is no news."""
+        if self.stock_reserved_at is None and self.status == S.PENDING:
+            self._come_on(now)
+        self.stock_reserved_at = reserved_at
 
     def _may_become(self, status: OrderStatus) -> bool:
         return status in TRANSITIONS[OrderStatus(self.status)]

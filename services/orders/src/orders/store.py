@@ -1,14 +1,17 @@
 """Named queries over orders."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from chassis.paging import PageQuery, fetch_page
-from sqlalchemy import ColumnElement, select
+from contracts.orders import OrderStatus
+from sqlalchemy import ColumnElement, Row, func, select, text, update
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from orders.domain import HistoryEntry, Order
+from orders.domain import WAITING, HistoryEntry, Order
 
 
 async def lock(session: AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Order]:
@@ -22,6 +25,43 @@ async def find(
 ) -> Order | None:
     query = select(Order).where(Order.id == order_id, visible).options(selectinload(Order.items))
     return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def lock_unpaid(session: AsyncSession, placed_by: datetime, limit: int) -> Sequence[Order]:
+    """The oldest pending orders that were placed by then, without those somebody else holds."""
+    query = (
+        select(Order)
+        .where(Order.status == OrderStatus.PENDING, Order.created_at <= placed_by)
+        .order_by(Order.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def mark_prompted(
+    session: AsyncSession, pauses: Sequence[timedelta], now: datetime, limit: int
+) -> Sequence[Row[UUID, str]]:
+    """Ids and statuses of orders that have waited their pause, which are taken for prompted now.
+
+    `pauses` are by the prompts that an order was given since it last came on; the last holds on.
+    """
+    pause = array(pauses)[func.least(Order.prompts + 1, len(pauses))]
+    stalled = (
+        select(Order.id)
+        .where(text(f"({WAITING})"), Order.updated_at <= now - pauses[0])
+        .where(func.coalesce(Order.prompted_at, Order.updated_at) + pause <= now)
+        .order_by(Order.updated_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    prompted = (
+        update(Order)
+        .where(Order.id.in_(stalled))
+        .values(prompts=Order.prompts + 1, prompted_at=now)
+        .returning(Order.id, Order.status)
+    )
+    return (await session.execute(prompted)).all()
 
 
 async def history_of(session: AsyncSession, order: Order) -> Sequence[HistoryEntry]:

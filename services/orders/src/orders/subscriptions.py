@@ -43,8 +43,8 @@ async def _react(session: AsyncSession, events: Sequence[E], reaction: Reaction[
 
 
 async def note_reservation(session: AsyncSession, events: Sequence[StockReserved]) -> None:
-    def reaction(order: Order, event: StockReserved, _: datetime) -> None:
-        order.stock_reserved_at = event.occurred_at
+    def reaction(order: Order, event: StockReserved, now: datetime) -> None:
+        order.note_reservation(event.occurred_at, now)
 
     await _react(session, events, reaction)
 

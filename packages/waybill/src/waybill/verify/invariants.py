@@ -9,9 +9,10 @@ from waybill.verify.snapshot import OrderRow, Snapshot
 
 PAYMENT_DEADLINE = timedelta(minutes=15)
 STEP_DEADLINE = timedelta(minutes=2)
+# Deadlines are looked at every 15 seconds; one such look may be missed.
+LATENESS = timedelta(minutes=1)
 
 FULFILLED = frozenset({"processing", "shipped", "delivered"})
-TERMINAL = frozenset({"delivered", "cancelled", "returned"})
 
 EDGES = {
     "pending": {"processing", "cancelled"},
@@ -137,15 +138,19 @@ def units_conserved(snapshot: Snapshot) -> Iterator[str]:
 def nobody_stuck(snapshot: Snapshot) -> Iterator[str]:
     waiting = {p.order_id for p in snapshot.payments if p.status == "requires_action"}
     for order in snapshot.orders:
-        age = snapshot.taken_at - order.changed_at
-        if age > _patience(order, order.id in waiting):
-            yield f"order {order.id} is {order.status} for {age.total_seconds():.0f} s"
+        unpaid = snapshot.taken_at - order.placed_at
+        idle = snapshot.taken_at - order.changed_at
+        if order.status == "pending" and unpaid > PAYMENT_DEADLINE + LATENESS:
+            yield f"order {order.id} is not cancelled, unpaid for {unpaid.total_seconds():.0f} s"
+        elif _waits_for_service(order, order.id in waiting) and idle > STEP_DEADLINE:
+            yield f"order {order.id} is {order.status} for {idle.total_seconds():.0f} s"
 
 
-def _patience(order: OrderRow, waits_for_customer: bool) -> timedelta:  # noqa: FBT001
-    if order.status in TERMINAL or (order.status in FULFILLED and order.tracking_number):
-        return timedelta.max  # ended, or the carrier's turn
-    return PAYMENT_DEADLINE if waits_for_customer else STEP_DEADLINE
+def _waits_for_service(order: OrderRow, waits_for_customer: bool) -> bool:  # noqa: FBT001
+    """False once it has ended, and while it is a customer's or a carrier's turn."""
+    if order.status in {"processing", "shipped"}:
+        return order.tracking_number is None
+    return order.status in {"pending", "cancelling"} and not waits_for_customer
 
 
 def everything_drained(snapshot: Snapshot) -> Iterator[str]:
@@ -237,9 +242,4 @@ def is_settled(snapshot: Snapshot) -> bool:
 def under_way(snapshot: Snapshot) -> list[OrderRow]:
     """The orders that some service, and no person, has still to do something for."""
     waiting = {p.order_id for p in snapshot.payments if p.status == "requires_action"}
-    return [
-        order
-        for order in snapshot.orders
-        if (order.status in {"pending", "cancelling"} and order.id not in waiting)
-        or (order.status == "processing" and not order.tracking_number)
-    ]
+    return [o for o in snapshot.orders if _waits_for_service(o, o.id in waiting)]

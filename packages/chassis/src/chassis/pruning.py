@@ -1,0 +1,63 @@
+"""Deletes what the chassis's tables hold longer than anybody needs it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import cast
+from uuid import UUID
+
+import structlog
+from sqlalchemy import ColumnElement, CursorResult, Table, delete, select, tuple_
+
+from chassis.database import database
+from chassis.jobs import Job
+from chassis.settings import settings
+from chassis.tables import Base, IdempotencyKey, LoggedEvent, SeenEvent
+
+log = structlog.get_logger(__name__)
+
+BATCH = 1_000
+MOST_BATCHES = 100  # of each table, at a tick
+# An event that is told again, or fetched from its producer's log, must still be found here.
+INBOX_OUTLASTS_LOG = timedelta(days=5)
+
+
+async def prune() -> None:
+    now = datetime.now(UTC)
+    logged = now - timedelta(days=settings().event_log_days)
+    old_event = LoggedEvent.id < _first_id(logged), LoggedEvent.published_at < logged
+    await _empty(LoggedEvent, *old_event)
+    await _empty(SeenEvent, SeenEvent.event_id < _first_id(logged - INBOX_OUTLASTS_LOG))
+    answered = now - timedelta(days=settings().idempotency_key_days)
+    await _empty(IdempotencyKey, IdempotencyKey.created_at < answered)
+
+
+def _first_id(moment: datetime) -> UUID:
+    """No UUIDv7 of that millisecond or later is smaller: its first 48 bits are the time."""
+    return UUID(int=int(moment.timestamp() * 1_000) << 80)
+
+
+async def _empty(kind: type[Base], *old: ColumnElement[bool]) -> None:
+    """Batch by batch, each a transaction, so that no lock lasts; what is left is the next tick's.
+
+    What another transaction holds is passed over: replicas never wait for each other.
+    """
+    deleted = 0
+    for _ in range(MOST_BATCHES):
+        count = await _delete_some(kind, old)
+        deleted += count
+        if count < BATCH:
+            break
+    if deleted:
+        log.info("pruned", table=kind.__tablename__, rows=deleted)
+
+
+async def _delete_some(kind: type[Base], old: Sequence[ColumnElement[bool]]) -> int:
+    key = cast("Table", kind.__table__).primary_key.columns
+    some = select(*key).where(*old).limit(BATCH).with_for_update(skip_locked=True)
+    async with database.transaction() as session:
+        result = await session.execute(delete(kind).where(tuple_(*key).in_(some)))
+    assert isinstance(result, CursorResult)  # noqa: S101  # a DELETE has a row count
+    return result.rowcount
+
+
+pruning = Job("prune", "@every 1h", prune)
