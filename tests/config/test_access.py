@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 from chassis.identity import JWKS_PATH
 from chassis.reconciliation import topics_by_producer
+from dashboard.dead_letters import ELSEWHERE
 from gateway.routing import AREAS
 
 Files: TypeAlias = dict[str, list[Any]]
@@ -15,7 +16,8 @@ Rule: TypeAlias = Callable[[Files], Iterator[str]]
 
 JWKS = "/" + JWKS_PATH.removeprefix("/")
 PUBLIC = {f"/{area}/**" for area in AREAS} | {"/openapi.json"}
-MAY_CALL = {"gateway": PUBLIC, "orders": {"/internal/prices"}}
+DESKS = {f"/internal/{service}/dead-letters/**" for service in ELSEWHERE}
+MAY_CALL = {"gateway": PUBLIC, "orders": {"/internal/prices"}, "dashboard": DESKS}
 CALLS_NOBODY = {"users"}
 
 

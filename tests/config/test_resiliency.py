@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 from chassis.reconciliation import topics_by_producer
 from chassis.sidecar import DEAD_LETTERS, PUBSUB
+from dashboard.dead_letters import ELSEWHERE
 from gateway.routing import AREAS
 
 Files: TypeAlias = dict[str, list[Any]]
@@ -18,6 +19,7 @@ CALLEES = {
     "gateway": {area.app_id for area in AREAS.values()},
     "orders": {"catalog"},
     "payments": {"payment-provider"},
+    "dashboard": set(ELSEWHERE),
 }
 OF_EVERYBODY = {"users"}  # the keys that verify tokens
 KINDS = {"timeout": "timeouts", "retry": "retries", "circuitBreaker": "circuitBreakers"}

@@ -1,8 +1,9 @@
 """The broker loses events and calls it success; the event logs bring them back."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 
 import aiohttp
 import pytest
@@ -15,26 +16,11 @@ from waybill.project import Project
 from waybill.shop import Json, Person, Shop
 from waybill.waiting import until
 
+Unbound: TypeAlias = Callable[[str, str], AbstractAsyncContextManager[None]]
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 MUG = [{"sku": "MUG-ENAMEL", "quantity": 1}]
-
-
-@asynccontextmanager
-async def unbound(platform: Project, queue: str, topic: str) -> AsyncGenerator[None]:
-    """The broker has nowhere to put the events, and drops them; sidecars call that success."""
-    secrets = load(platform)
-    login = aiohttp.encode_basic_auth(secrets.rabbitmq_user, secrets.rabbitmq_password)
-    management = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}"
-    bindings = f"/api/bindings/waybill/e/events/q/{queue}"
-    async with aiohttp.ClientSession(management, headers={"Authorization": login}) as http:
-        async with http.delete(f"{bindings}/{topic}") as reply:
-            reply.raise_for_status()
-        try:
-            yield
-        finally:
-            async with http.post(bindings, json={"routing_key": topic}) as reply:
-                reply.raise_for_status()
 
 
 async def is_tracked(shop: Shop, customer: Person, order: Json) -> bool:
@@ -62,11 +48,11 @@ async def repairs(platform: Project, service: str) -> float:
 
 
 async def test_orders_whose_events_the_broker_dropped_are_delivered(
-    platform: Project, shop: Shop
+    platform: Project, shop: Shop, unbound: Unbound
 ) -> None:
     customer = await shop.register("Dropped Once")
     before = await repairs(platform, "inventory")
-    async with unbound(platform, "inventory-events", "order.created"):
+    async with unbound("inventory", "order.created"):
         orders = [await shop.order(customer, MUG) for _ in range(10)]
         await until(lambda: all_is_published(platform), seconds=30)
     await asyncio.gather(

@@ -15,7 +15,16 @@ from gateway.app import app as gateway_app
 from gateway.openapi import Description, merge
 from pydantic import BaseModel, Field
 
-SERVICES = ["catalog", "inventory", "notifications", "orders", "payments", "tracking", "users"]
+SERVICES = [
+    "catalog",
+    "dashboard",
+    "inventory",
+    "notifications",
+    "orders",
+    "payments",
+    "tracking",
+    "users",
+]
 
 
 def a_service(path: str) -> dict[str, Any]:

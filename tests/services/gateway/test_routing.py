@@ -7,7 +7,7 @@ from gateway.routing import AREAS, Access, NoSuchRoute, resolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-REACHABLE = re.compile(r"[a-z]+(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+REACHABLE = re.compile(r"[a-z]+(-[a-z]+)*(/[A-Za-z0-9_][A-Za-z0-9._:-]*)*")
 hostile = st.text(st.sampled_from("/.%2feE5cusersapiv1internalvts\\?#;:@\n\x00 é"), max_size=30)
 
 
@@ -23,6 +23,8 @@ hostile = st.text(st.sampled_from("/.%2feE5cusersapiv1internalvts\\?#;:@\n\x00 �
         ("/api/v1/shipments", "tracking", "shipments"),
         ("/api/v1/tracking/WB123", "tracking", "tracking/WB123"),
         ("/api/v1/notifications", "notifications", "notifications"),
+        ("/api/v1/dead-letters", "dashboard", "dead-letters"),
+        ("/api/v1/dead-letters/orders:1f/replay", "dashboard", "dead-letters/orders:1f/replay"),
     ],
 )
 def test_a_path_leads_to_its_service(path: str, app_id: str, forwarded: str) -> None:
@@ -61,6 +63,10 @@ def test_a_path_leads_to_its_service(path: str, app_id: str, forwarded: str) -> 
         "/api/v1/products/a;b=c",
         "/api/v1/products/.hidden",
         "/api/v1/products/a\n",
+        "/api/v1/products/:a",
+        "/api/v1/-letters",
+        "/api/v1/dead--letters",
+        "/api/v1/http://users",
         "/api/v1/products/é",
         "/api%2Fv1/products",
         "/API/v1/products",
@@ -113,6 +119,8 @@ def test_what_is_forwarded_cannot_be_read_in_two_ways(prefix: str, text: str) ->
         ("GET", "orders", Access.PROTECTED),
         ("GET", "shipments", Access.PROTECTED),
         ("GET", "notifications", Access.PROTECTED),
+        ("GET", "dead-letters", Access.PROTECTED),
+        ("POST", "dead-letters/orders:1f/replay", Access.PROTECTED),
     ],
 )
 def test_only_what_is_declared_needs_no_token(method: str, path: str, access: Access) -> None:

@@ -10,6 +10,7 @@ from fastapi_swagger import patch_fastapi
 from chassis.consumer import Subscriptions, event_routes
 from chassis.database import database
 from chassis.dead_letters import subscribe_to_dead_letters
+from chassis.desk import Desk, desk_routes
 from chassis.event_history import history_routes
 from chassis.event_log import relay
 from chassis.health import health_routes
@@ -94,6 +95,7 @@ def create_app(
         app.include_router(event_routes(subscriptions))
         app.include_router(reconciliation.routes())
         subscribe_to_dead_letters(app, name)
+        app.include_router(desk_routes(Desk(name, subscriptions)))
     if all_jobs:
         app.include_router(job_routes(all_jobs))
     app.add_middleware(BodyLimit)

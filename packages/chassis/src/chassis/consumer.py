@@ -160,20 +160,39 @@ async def _handle(topic: str, handler: Handler, batch: Sequence[Received]) -> Ou
 
 
 async def _take_effect(topic: str, handler: Handler, batch: Sequence[Received]) -> None:
+    async with database.transaction() as session:
+        fresh = await _handle_unseen(session, topic, handler, batch)
+        failpoint(f"{topic}.before-commit")
+    failpoint(f"{topic}.after-commit")
+    CONSUMED.labels(topic, "done").inc(fresh)
+    CONSUMED.labels(topic, "duplicate").inc(len(batch) - fresh)
+
+
+async def _handle_unseen(
+    session: AsyncSession, topic: str, handler: Handler, batch: Sequence[Received]
+) -> int:
+    """Hands over what is not in the inbox yet, and enters it there; returns how many."""
     traces = {r.event.key: r.trace_parent for r in batch if r.trace_parent}
     token = traces_by_key.set(traces)
     try:
-        async with database.transaction() as session:
-            fresh = await _unseen(session, batch)
-            with _spans(topic, fresh):
-                if fresh:
-                    await handler(session, [received.event for received in fresh])
-            failpoint(f"{topic}.before-commit")
-        failpoint(f"{topic}.after-commit")
+        fresh = await _unseen(session, batch)
+        with _spans(topic, fresh):
+            if fresh:
+                await handler(session, [received.event for received in fresh])
     finally:
         traces_by_key.reset(token)
-    CONSUMED.labels(topic, "done").inc(len(fresh))
-    CONSUMED.labels(topic, "duplicate").inc(len(batch) - len(fresh))
+    return len(fresh)
+
+
+async def handle_alone(session: AsyncSession, subscriptions: Subscriptions, raw: Any) -> None:
+    """What `consume` does with one event, in the caller's transaction; raises what refuses it."""
+    [(topic, [entry])] = _by_type([Entry(entryId="", event=raw)]).items()
+    for event, handler in subscriptions.items():
+        if event.topic == topic:
+            await _handle_unseen(session, topic, handler, [_parse(event, entry)])
+            return
+    if topic not in _KNOWN:
+        raise UnknownEventType(topic)
 
 
 # One statement whatever the size of the batch, so that it is compiled once.

@@ -25,7 +25,10 @@ class RawDelivery(BaseModel):
 
 
 async def record_dead_letter(topic: str, raw: Any, reason: str) -> None:
-    """Keeps the event as it came; the same event again only counts as another attempt."""
+    """Keeps the event as it came.
+
+    The same event again counts as another attempt, and opens its letter if that was resolved.
+    """
     payload = raw if isinstance(raw, str) else json.dumps(raw, sort_keys=True, default=str)
     envelope = _envelope(raw)
     trace_parent = envelope.producertrace if envelope else None
@@ -34,14 +37,24 @@ async def record_dead_letter(topic: str, raw: Any, reason: str) -> None:
         event_id=envelope and envelope.id,
         topic=_storable(topic),
         payload=_storable(payload),
-        reason=_storable(reason[:_LONGEST_REASON]),
+        reason=stored_reason(reason),
         trace_parent=trace_parent and _storable(trace_parent),
     )
-    again = {"attempts": DeadLetter.attempts + 1}
+    again = {
+        "attempts": DeadLetter.attempts + 1,
+        "reason": letter.excluded.reason,
+        "resolution": None,
+        "resolved_at": None,
+        "resolved_by": None,
+    }
     async with database.transaction() as session:
         await session.execute(
             letter.on_conflict_do_update(index_elements=[DeadLetter.id], set_=again)
         )
+
+
+def stored_reason(reason: str) -> str:
+    return _storable(reason[:_LONGEST_REASON])
 
 
 def _storable(text: str) -> str:

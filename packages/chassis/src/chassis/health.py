@@ -13,7 +13,7 @@ from chassis.tables import DeadLetter, LoggedEvent
 
 OUTBOX_DEPTH = Gauge("outbox_depth", "Events committed and not yet published.")
 OUTBOX_AGE = Gauge("outbox_age_seconds", "Age of the oldest unpublished event.")
-DEAD_LETTERS = Gauge("dead_letters", "Events at the dead-letter desk.")
+DEAD_LETTERS = Gauge("dead_letters", "Events at the dead-letter desk that nobody decided on.")
 _PING_SECONDS = 2
 
 
@@ -48,7 +48,7 @@ async def _measure_backlog() -> None:
     waiting = select(func.count(), oldest).where(LoggedEvent.published_at.is_(None))
     async with database.transaction() as session:
         depth, age = (await session.execute(waiting)).one()
-        letters = await session.scalar(select(func.count()).select_from(DeadLetter))
+        letters = await session.scalar(select(func.count()).where(DeadLetter.resolution.is_(None)))
     OUTBOX_DEPTH.set(depth)
     OUTBOX_AGE.set(float(age or 0))
     DEAD_LETTERS.set(letters or 0)

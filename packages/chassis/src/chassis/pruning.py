@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
-from uuid import UUID
 
 import structlog
 from sqlalchemy import ColumnElement, CursorResult, Table, delete, select, tuple_
@@ -11,7 +10,7 @@ from sqlalchemy import ColumnElement, CursorResult, Table, delete, select, tuple
 from chassis.database import database
 from chassis.jobs import Job
 from chassis.settings import settings
-from chassis.tables import Base, IdempotencyKey, LoggedEvent, SeenEvent
+from chassis.tables import Base, IdempotencyKey, LoggedEvent, SeenEvent, first_id_at
 
 log = structlog.get_logger(__name__)
 
@@ -24,16 +23,11 @@ INBOX_OUTLASTS_LOG = timedelta(days=5)
 async def prune() -> None:
     now = datetime.now(UTC)
     logged = now - timedelta(days=settings().event_log_days)
-    old_event = LoggedEvent.id < _first_id(logged), LoggedEvent.published_at < logged
+    old_event = LoggedEvent.id < first_id_at(logged), LoggedEvent.published_at < logged
     await _empty(LoggedEvent, *old_event)
-    await _empty(SeenEvent, SeenEvent.event_id < _first_id(logged - INBOX_OUTLASTS_LOG))
+    await _empty(SeenEvent, SeenEvent.event_id < first_id_at(logged - INBOX_OUTLASTS_LOG))
     answered = now - timedelta(days=settings().idempotency_key_days)
     await _empty(IdempotencyKey, IdempotencyKey.created_at < answered)
-
-
-def _first_id(moment: datetime) -> UUID:
-    """No UUIDv7 of that millisecond or later is smaller: its first 48 bits are the time."""
-    return UUID(int=int(moment.timestamp() * 1_000) << 80)
 
 
 async def _empty(kind: type[Base], *old: ColumnElement[bool]) -> None:

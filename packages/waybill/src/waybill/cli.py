@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from waybill.commands import demo, doctor, lifecycle, prepare, replay, verify
+from waybill.commands import dead_letters, demo, doctor, lifecycle, prepare, replay, verify
 from waybill.errors import PlatformError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.add_typer(prepare.commands)
 app.add_typer(demo.commands)
 app.add_typer(verify.commands)
 app.add_typer(replay.commands)
+app.add_typer(dead_letters.commands)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from chassis.worker import Worker
 
 from dashboard.api import assets, router
 from dashboard.broadcast import broadcast
+from dashboard.dead_letters import router as dead_letters
 from dashboard.store import trim_feed
 from dashboard.subscriptions import subscriptions
 from dashboard.tables import FeedLine, OrderSummary, SkuSummary
@@ -18,7 +19,7 @@ async def _trim() -> int:
 
 app = create_app(
     "dashboard",
-    routers=[router],
+    routers=[router, dead_letters],
     subscriptions=subscriptions,
     read_models=[OrderSummary, FeedLine, SkuSummary],
     workers=[

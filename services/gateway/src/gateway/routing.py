@@ -37,6 +37,7 @@ AREAS: Mapping[str, Area] = {
     "shipments": Area("tracking"),
     "tracking": Area("tracking", open_reads=True),
     "notifications": Area("notifications"),
+    "dead-letters": Area("dashboard"),
 }
 LIMIT_NAMES = frozenset(AREAS).union(*(area.open_posts.values() for area in AREAS.values()))
 
@@ -70,7 +71,8 @@ class NoSuchRoute(NotFound):
 # Nothing that a sidecar, a framework or a proxy on the way could read in two ways: no escapes, no
 # empty or dot segments, no backslash, no parameters. No id or SKU of ours needs any of these.
 _PATH = re.compile(
-    re.escape(PREFIX) + r"/(?P<area>[a-z]+)(?P<rest>(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,6})",
+    re.escape(PREFIX)
+    + r"/(?P<area>[a-z]+(?:-[a-z]+)?)(?P<rest>(?:/[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}){0,6})",
     re.ASCII,
 )
 

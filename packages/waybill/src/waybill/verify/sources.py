@@ -47,7 +47,9 @@ _STOCK = """
 _SHIPMENTS = "SELECT order_id::text, status, tracking_number FROM shipments"
 _PROJECTIONS = "SELECT order_id::text, status, version FROM order_summaries"
 _UNPUBLISHED = "SELECT count(*) FROM event_log WHERE published_at IS NULL"
-_DEAD_LETTERS = "SELECT topic, reason FROM dead_letters ORDER BY received_at"
+_DEAD_LETTERS = """
+    SELECT topic, reason FROM dead_letters WHERE resolution IS NULL ORDER BY received_at
+"""
 
 
 async def take_snapshot(project: Project) -> Snapshot:
