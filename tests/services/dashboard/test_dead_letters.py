@@ -64,7 +64,8 @@ async def test_the_letters_of_all_services_are_listed_newest_first(
     client: httpx.AsyncClient, clear: StandInSidecar, deliver: Delivered, db: AsyncConnection
 ) -> None:
     own = await own_letter(deliver)
-    await db.execute(text("UPDATE dead_letters SET received_at = now() - interval '150 s'"))
+    between = NOW - timedelta(seconds=150)
+    await db.execute(text("UPDATE dead_letters SET received_at = :at"), {"at": between})
     orders = [letter("orders", 1), letter("orders", 4)]
     payments = [letter("payments", 2), letter("payments", 3)]
     holds(clear, "orders", *orders)
