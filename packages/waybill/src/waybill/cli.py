@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from waybill.commands import dead_letters, demo, doctor, lifecycle, prepare, replay, verify
+from waybill.commands import dead_letters, demo, doctor, lifecycle, load, prepare, replay, verify
 from waybill.errors import PlatformError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.add_typer(lifecycle.commands)
 app.add_typer(doctor.commands)
 app.add_typer(prepare.commands)
 app.add_typer(demo.commands)
+app.add_typer(load.commands)
 app.add_typer(verify.commands)
 app.add_typer(replay.commands)
 app.add_typer(dead_letters.commands)

@@ -1,5 +1,6 @@
 """The platform as its customers, its staff and its carriers use it: through the public API."""
 
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,12 +22,16 @@ Json = dict[str, Any]
 
 
 class Refused(PlatformError):  # noqa: N818  # named for what happened
-    """The platform answered with a problem; `status` and `problem` say which."""
+    """The platform answered with a problem; `status` and `problem` say which.
 
-    def __init__(self, what: str, status: int, problem: Json) -> None:
+    `retry_after` are the seconds that it wants to be left alone.
+    """
+
+    def __init__(self, what: str, status: int, problem: Json, retry_after: float = 0) -> None:
         super().__init__(f"{what}: {status} {problem.get('detail', problem)}")
         self.status = status
         self.problem = problem
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,9 @@ class Shop:
             headers["Idempotency-Key"] = key or str(uuid4())
         url = f"/api/v1/{path}"
         async with self._http.request(method, url, json=body, headers=headers) as reply:
-            answer = await reply.json(content_type=None)
             if not reply.ok:
-                raise Refused(f"{method} {url}", reply.status, answer or {})
-            return answer
+                raise await _refusal(reply)
+            return await reply.json(content_type=None)
 
     async def log_in(self, email: str, password: str) -> Person:
         body = {"email": email, "password": password}
@@ -128,9 +132,22 @@ class Shop:
             return list(reversed((await reply.json())["items"]))
 
 
+async def _refusal(reply: aiohttp.ClientResponse) -> Refused:
+    """The server in front of the gateway's own code answers in plain text when it is overrun."""
+    text = await reply.text()
+    try:
+        problem = json.loads(text)
+    except ValueError:
+        problem = {"detail": text}
+    retry_after = reply.headers.get("Retry-After", "")
+    seconds = float(retry_after) if retry_after.isdecimal() else 0
+    return Refused(f"{reply.method} {reply.url.path}", reply.status, problem, seconds)
+
+
 @asynccontextmanager
 async def open_shop(project: Project) -> AsyncGenerator[Shop]:
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     base = f"http://{ports.HOST}:{project.app('gateway').port}"
-    async with aiohttp.ClientSession(base, timeout=timeout) as http:
+    unbounded = aiohttp.TCPConnector(limit=0)  # a request must not wait in line in here
+    async with aiohttp.ClientSession(base, timeout=timeout, connector=unbounded) as http:
         yield Shop(http, project)

@@ -36,7 +36,7 @@ def up(
     lifeline: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start everything: infrastructure, services and their sidecars."""
-    here = _checkout()
+    here = checkout()
     if pid := lock.holder(here):
         console.print(f"The platform runs already (supervisor {pid}); `waybill status` shows it.")
         return
@@ -53,14 +53,14 @@ def up(
 @commands.command()
 def down() -> None:
     """Stop everything, also what a supervisor that was killed left behind."""
-    if not asyncio.run(background.stop(_checkout(), console)):
+    if not asyncio.run(background.stop(checkout(), console)):
         console.print("Nothing is running.")
 
 
 @commands.command()
 def status() -> None:
     """Show every process, and where to look."""
-    here = _checkout()
+    here = checkout()
     answer = asyncio.run(control.status(here))
     if answer is None:
         console.print("Nothing is running. `waybill up` starts it.")
@@ -73,21 +73,21 @@ def status() -> None:
 @commands.command()
 def restart(name: Annotated[str, typer.Argument(help="As `waybill status` shows it.")]) -> None:
     """Stop one process and start it again, as it was, on its own ports."""
-    asyncio.run(control.restart(_checkout(), name))
+    asyncio.run(control.restart(checkout(), name))
     console.print(f"{name} is ready again.")
 
 
 @commands.command()
 def clean() -> None:
     """Stop everything and remove all of its state, data and secrets included."""
-    here = _checkout()
+    here = checkout()
     asyncio.run(background.stop(here, console))
     unprivileged.remove(here.state / "postgres")
     for directory in (here.state, here.dapr_logs):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _checkout() -> Project:
+def checkout() -> Project:
     """Commands run in its root, so that paths relative to it hold, those in YAML included."""
     here = project.find()
     os.chdir(here.root)

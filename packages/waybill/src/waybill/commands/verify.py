@@ -35,7 +35,7 @@ def verify(
     """
     verdicts = asyncio.run(settled_verdicts(project.find(), wait))
     if as_json:
-        print(json.dumps([_as_dict(verdict) for verdict in verdicts]))  # noqa: T201  # the output
+        print(json.dumps([as_dict(verdict) for verdict in verdicts]))  # noqa: T201  # the output
     else:
         console.print(verdict_table(verdicts))
     if any(verdict.violations for verdict in verdicts):
@@ -85,7 +85,7 @@ def _text(verdict: Verdict) -> Text:
     return Text("\n".join(lines), style="bold red")
 
 
-def _as_dict(verdict: Verdict) -> dict[str, object]:
+def as_dict(verdict: Verdict) -> dict[str, object]:
     return {
         "invariant": verdict.invariant.name,
         "checked": verdict.checked,

@@ -1,0 +1,1 @@
+"""The load: customers by the thousand, what they were answered, and what became of their orders."""
