@@ -101,6 +101,21 @@ def retried_refusals(files: Files) -> Iterator[str]:
                 yield f"{callee}: every answer that is no success is repeated"
 
 
+def repeated_overload(files: Files) -> Iterator[str]:
+    """A service that has too much to do says 503; who asks again at once gives it more."""
+    for document in policies_of(files):
+        retries = document["spec"]["policies"]["retries"]
+        for callee, target in document["spec"]["targets"]["apps"].items():
+            codes = retries.get(target.get("retry"), {}).get("matching", {}).get("httpStatusCodes")
+            if callee != "payment-provider" and (codes is None or includes(codes, 503)):
+                yield f"{callee}: its 503 is repeated"
+
+
+def includes(codes: str, code: int) -> bool:
+    ranges = [part.partition("-") for part in codes.split(",")]
+    return any(int(first) <= code <= int(last or first) for first, _, last in ranges)
+
+
 def breakers_that_clients_can_open(files: Files) -> Iterator[str]:
     """A 401 and a declined card count as failures: at the edge, and at the provider, a customer
     could shut a service for everybody."""
@@ -150,6 +165,7 @@ RULES: tuple[Rule, ...] = (
     unguarded_components,
     unbounded_retries,
     retried_refusals,
+    repeated_overload,
     breakers_that_clients_can_open,
     impatient_deliveries,
     undelivered,

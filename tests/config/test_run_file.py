@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +16,9 @@ Rule: TypeAlias = Callable[[Files], Iterator[str]]
 ROOT = Path(__file__).parents[2]
 PINNED = ("appPort", "daprHTTPPort", "daprGRPCPort", "daprInternalGRPCPort", "metricsPort")
 EPHEMERAL = 32768
+HEALTH = "/health"
+LONGEST_BLOCK = timedelta(seconds=3)
+FAILED_CHECKS = 3
 SECRET_NAMES = re.compile(r"TOKEN|PASSWORD|SECRET|KEY(?!S|_ALIVE)|CREDENTIAL|ANCHORS")
 PASSWORD_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 
@@ -108,9 +112,35 @@ def crashing_cli(files: Files) -> Iterator[str]:
 
 def parked_messages(files: Files) -> Iterator[str]:
     """An unhealthy app is unsubscribed, and what was prefetched for it is never delivered."""
+    subscribers = {app for s in subscriptions(files) for app in s["scopes"]}
     for section in [run(files)["common"], *run(files)["apps"]]:
-        if section.get("enableAppHealthCheck"):
-            yield f"{section.get('appID', 'common')} has its health checked"
+        name = section.get("appID", "common")
+        if section.get("enableAppHealthCheck") and name in {"common", *subscribers}:
+            yield f"{name} has its health checked"
+
+
+def subscriptions(files: Files) -> list[Any]:
+    return [d for docs in files.values() for d in docs if d.get("kind") == "Subscription"]
+
+
+def hasty_health_checks(files: Files) -> Iterator[str]:
+    """A busy event loop is not a dead one: it may block for seconds, and more than once."""
+    for app in run(files)["apps"]:
+        if not app.get("enableAppHealthCheck"):
+            continue
+        timeout = timedelta(milliseconds=app.get("appHealthProbeTimeout", 500))
+        interval = timedelta(seconds=app.get("appHealthProbeInterval", 5))
+        if not LONGEST_BLOCK < timeout <= interval:
+            yield f"{app['appID']} is given {timeout} every {interval}"
+        if app.get("appHealthThreshold", 3) < FAILED_CHECKS or app["appHealthCheckPath"] != HEALTH:
+            yield f"{app['appID']} is dead after one bad moment, or asked something else"
+
+
+def refusals_in_plain_text(files: Files) -> Iterator[str]:
+    """Past this limit uvicorn answers by itself, without a Retry-After; the chassis has a bound."""
+    for section in [run(files)["common"], *run(files)["apps"]]:
+        if "UVICORN_LIMIT_CONCURRENCY" in section.get("env", {}):
+            yield f"{section.get('appID', 'common')} lets uvicorn refuse"
 
 
 def short_connections(files: Files) -> Iterator[str]:
@@ -130,6 +160,8 @@ RULES: tuple[Rule, ...] = (
     unread_resources,
     crashing_cli,
     parked_messages,
+    hasty_health_checks,
+    refusals_in_plain_text,
     short_connections,
 )
 
@@ -145,6 +177,10 @@ def common(files: Files) -> Any:
 
 def orders(files: Files) -> Any:
     return run(files)["apps"][1]
+
+
+def catalog(files: Files) -> Any:
+    return next(app for app in run(files)["apps"] if app["appID"] == "catalog")
 
 
 BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
@@ -189,6 +225,30 @@ BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
     ),
     "app without an environment": (crashing_cli, lambda f: orders(f).pop("env")),
     "health check": (parked_messages, lambda f: common(f).update(enableAppHealthCheck=True)),
+    "health check of a subscriber": (
+        parked_messages,
+        lambda f: orders(f).update(enableAppHealthCheck=True),
+    ),
+    "health check with its defaults": (
+        hasty_health_checks,
+        lambda f: catalog(f).pop("appHealthProbeTimeout"),
+    ),
+    "health check that is late for the next": (
+        hasty_health_checks,
+        lambda f: catalog(f).update(appHealthProbeTimeout=6000),
+    ),
+    "health check that must not fail once": (
+        hasty_health_checks,
+        lambda f: catalog(f).update(appHealthThreshold=1),
+    ),
+    "health check that asks the sidecar back": (
+        hasty_health_checks,
+        lambda f: catalog(f).update(appHealthCheckPath="/ready"),
+    ),
+    "limit of the server": (
+        refusals_in_plain_text,
+        lambda f: orders(f)["env"].update(UVICORN_LIMIT_CONCURRENCY="2000"),
+    ),
     "short keep-alive": (
         short_connections,
         lambda f: common(f)["env"].pop("UVICORN_TIMEOUT_KEEP_ALIVE"),

@@ -1,5 +1,6 @@
 """The door: what is let in, how it is passed on, and how the answer comes back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote
@@ -445,3 +446,18 @@ async def test_a_service_that_does_not_answer_in_time_is_a_problem(
 
     assert reply.status_code == 504
     assert reply.headers["retry-after"] == Unavailable.headers["Retry-After"]
+
+
+async def test_a_body_that_never_arrives_does_not_keep_its_place(
+    client: httpx.AsyncClient, mesh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.api._SLOWEST_BODY_SECONDS", 0.05)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        reply = await client.post("/api/v1/orders", content=body(), headers=bearer(uuid4()))
+    assert (reply.status_code, mesh.calls) == (408, [])
+    assert reply.headers["content-type"] == "application/problem+json"

@@ -4,12 +4,21 @@ import pytest
 from chassis.testing import StandInSidecar
 from fastapi import FastAPI
 from orders.app import app as orders_app
+from orders.backlog import Backlog
 from orders.prices import forget_everything
 
 
 @pytest.fixture
 def service() -> str:
     return "orders"
+
+
+@pytest.fixture(autouse=True)
+def backlog(monkeypatch: pytest.MonkeyPatch) -> Backlog:
+    """Nobody counts here, and all tests together place many orders."""
+    backlog = Backlog(most=1000)
+    monkeypatch.setattr("orders.backlog.backlog", backlog)
+    return backlog
 
 
 @pytest.fixture

@@ -24,13 +24,13 @@ from contracts.orders import (
 from orders import deadlines
 from orders.deadlines import expire_unpaid, prompt_stalled
 from orders.domain import Draft, HistoryEntry, Order, place
-from orders.settings import deadline_settings
+from orders.settings import orders_settings
 from prometheus_client import REGISTRY
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-DEADLINE = deadline_settings().payment_deadline
-STALL = deadline_settings().stall
+DEADLINE = orders_settings().payment_deadline
+STALL = orders_settings().stall
 INSTANT = timedelta(seconds=5)
 PATH = {
     "pending": (),

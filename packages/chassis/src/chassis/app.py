@@ -1,12 +1,12 @@
 """The factory of every service's FastAPI application."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi_swagger import patch_fastapi
 
+from chassis.admission import Admission
 from chassis.consumer import Subscriptions, event_routes
 from chassis.database import database
 from chassis.dead_letters import subscribe_to_dead_letters
@@ -23,7 +23,7 @@ from chassis.settings import settings
 from chassis.sidecar import sidecar
 from chassis.tables import Base
 from chassis.telemetry import Telemetry, set_up_telemetry
-from chassis.worker import Worker
+from chassis.worker import Worker, at_work
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -53,11 +53,7 @@ def create_app(
         *([reconciliation.job] if subscriptions else []),
         *jobs,
     ]
-    running = [
-        *([relay] if has_database else []),
-        *([scheduling(all_jobs)] if all_jobs else []),
-        *workers,
-    ]
+    running = [*([scheduling(all_jobs)] if all_jobs else []), *workers]
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncGenerator[None]:
@@ -67,9 +63,11 @@ def create_app(
                 database.connect(name)
                 stack.push_async_callback(database.close)
             await stack.enter_async_context(sidecar.connected())
+            # Before the others, so that it ends after them: it publishes what they leave.
+            await stack.enter_async_context(at_work([relay] if has_database else []))
             if lifespan:
                 await stack.enter_async_context(lifespan())
-            await stack.enter_async_context(_at_work(running))
+            await stack.enter_async_context(at_work(running))
             yield
 
     app = FastAPI(
@@ -99,16 +97,6 @@ def create_app(
     if all_jobs:
         app.include_router(job_routes(all_jobs))
     app.add_middleware(BodyLimit)
+    app.add_middleware(Admission)
     app.add_middleware(Telemetry)
     return app
-
-
-@asynccontextmanager
-async def _at_work(workers: Sequence[Worker]) -> AsyncGenerator[None]:
-    tasks = [asyncio.create_task(worker.run(), name=worker.name) for worker in workers]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

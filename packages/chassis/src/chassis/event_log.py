@@ -106,7 +106,7 @@ async def _mark_published(session: AsyncSession, rows: Sequence[LoggedEvent]) ->
     await session.execute(update(LoggedEvent).where(LoggedEvent.id.in_(ids)).values(now))
 
 
-relay = Worker("relay", publish_pending, poll_seconds=1.0)
+relay = Worker("relay", publish_pending, poll_seconds=1.0, drains=True)
 
 _OLDEST_UNPUBLISHED = (
     select(LoggedEvent)

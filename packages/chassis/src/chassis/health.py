@@ -1,12 +1,14 @@
 """Health, readiness and metrics of a service."""
 
-import asyncio
+from contextlib import suppress
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from sqlalchemy import func, select
 
+from chassis import drain
 from chassis.database import database
+from chassis.probe import Probe
 from chassis.problems import Unavailable
 from chassis.sidecar import sidecar
 from chassis.tables import DeadLetter, LoggedEvent
@@ -14,33 +16,45 @@ from chassis.tables import DeadLetter, LoggedEvent
 OUTBOX_DEPTH = Gauge("outbox_depth", "Events committed and not yet published.")
 OUTBOX_AGE = Gauge("outbox_age_seconds", "Age of the oldest unpublished event.")
 DEAD_LETTERS = Gauge("dead_letters", "Events at the dead-letter desk that nobody decided on.")
-_PING_SECONDS = 2
 
 
 def health_routes(*, has_database: bool) -> APIRouter:
-    """`/health` is this process and its database; `/ready` is the sidecar as well."""
+    """`/health` is this process and its database; `/ready` is the sidecar as well.
+
+    A process that was told to stop is not ready any more. Whatever hangs, an answer takes no
+    longer than a probe's patience for each of the two.
+    """
     router = APIRouter(include_in_schema=False)
+    database_answers = Probe("database", database.ping)
+    sidecar_is_ready = Probe("sidecar", _require_sidecar)
+    backlog_is_measured = Probe("database", _measure_backlog)
 
     @router.get("/health")
     async def health() -> dict[str, str]:
         if has_database:
-            async with asyncio.timeout(_PING_SECONDS):
-                await database.ping()
+            await database_answers.ask()
         return {"status": "ok"}
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        if not await sidecar.is_ready():
-            raise Unavailable("The sidecar is not ready.")
+        if drain.has_begun():
+            raise Unavailable("The service is stopping.")
+        await sidecar_is_ready.ask()
         return await health()
 
     @router.get("/metrics")
     async def metrics() -> Response:
         if has_database:
-            await _measure_backlog()
+            with suppress(Unavailable):  # then the gauges of the database keep what they showed
+                await backlog_is_measured.ask()
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+async def _require_sidecar() -> None:
+    if not await sidecar.is_ready():
+        raise Unavailable("The sidecar is not ready.")
 
 
 async def _measure_backlog() -> None:

@@ -58,4 +58,4 @@ def scheduling(jobs: Sequence[Job]) -> Worker:
             await sidecar.schedule(job.name, job.schedule)
         return 0
 
-    return Worker("scheduling", schedule, poll_seconds=_RENEWAL_SECONDS)
+    return Worker("scheduling", schedule, poll_seconds=_RENEWAL_SECONDS, interruptible=True)

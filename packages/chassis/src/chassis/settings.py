@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     idempotency_key_days: int = Field(default=7, ge=1)
 
     max_body_bytes: int = 256 * 1024
+    max_requests_in_flight: int = Field(default=32, ge=1)
     log_level: str = "INFO"
     zipkin_endpoint: str = ""
     failpoints: str = ""

@@ -35,6 +35,7 @@ DEAD_LETTERS = "dead-letters"
 STATE_STORE = "statestore"
 START_DEADLINE_SECONDS = 60
 MOST_IN_FLIGHT = 100
+_PROBE = aiohttp.ClientTimeout(total=2)  # a frozen sidecar takes the call and says nothing
 T = TypeVar("T")
 
 
@@ -96,7 +97,7 @@ class Sidecar:
     async def is_ready(self) -> bool:
         """True if the sidecar's components are loaded; asks nothing of this service itself."""
         try:
-            async with self._session.get("/v1.0/healthz/outbound") as reply:
+            async with self._session.get("/v1.0/healthz/outbound", timeout=_PROBE) as reply:
                 return reply.ok
         except (aiohttp.ClientError, TimeoutError):
             return False

@@ -44,8 +44,12 @@ class Broadcast:
         self._count = 0
         self.viewers = 0
         self._published = asyncio.Condition()
-        self.publisher = Worker("publisher", self._publish, poll_seconds=_REFRESH_SECONDS)
-        self.listener = Worker("change-listener", self._listen, poll_seconds=1.0)
+        self.publisher = Worker(
+            "publisher", self._publish, poll_seconds=_REFRESH_SECONDS, interruptible=True
+        )
+        self.listener = Worker(
+            "change-listener", self._listen, poll_seconds=1.0, interruptible=True
+        )
 
     def snapshots(self) -> AsyncGenerator[str, None]:
         """A fresh snapshot at once, then the newest one whenever there is a newer; never ends.

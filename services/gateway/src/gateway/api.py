@@ -1,5 +1,6 @@
 """HTTP in and out: checks a request at the door, passes it on, and passes the answer back."""
 
+import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -41,6 +42,7 @@ _RETURNED = (
 )
 _LONGEST_HEADER = 4096
 _LONGEST_QUERY = 4096
+_SLOWEST_BODY_SECONDS = 10  # it keeps a place of those there are for requests
 _PROBLEM = "application/problem+json"
 
 
@@ -50,6 +52,10 @@ class UnreadableHeader(Problem):
 
 class UriTooLong(Problem):
     status = 414
+
+
+class RequestTooSlow(Problem):
+    status = 408
 
 
 class HeaderTooLarge(Problem):
@@ -126,7 +132,7 @@ async def _invoke(request: Request, target: Target) -> Reply:
             target.app_id,
             target.path + _query(request),
             method="GET" if request.method == "HEAD" else request.method,
-            body=await request.body() or None,
+            body=await _body(request) or None,
             content_type=_checked(request.headers.get("content-type") or "application/json"),
             headers=_forwarded(request, target),
         )
@@ -136,6 +142,14 @@ async def _invoke(request: Request, target: Target) -> Reply:
     if reply.status >= HTTPStatus.BAD_REQUEST and not _is_a_services_own(reply):
         raise _mesh_trouble(target.app_id, reply)
     return reply
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(_SLOWEST_BODY_SECONDS):
+            return await request.body()
+    except TimeoutError as error:
+        raise RequestTooSlow("The body did not arrive in time.") from error
 
 
 def _query(request: Request) -> str:

@@ -165,4 +165,4 @@ async def read_live_limits() -> int:
     return 0
 
 
-live_limits = Worker("rate_limits", read_live_limits, poll_seconds=10)
+live_limits = Worker("rate_limits", read_live_limits, poll_seconds=10, interruptible=True)

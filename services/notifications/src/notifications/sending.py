@@ -41,7 +41,7 @@ async def send_waiting() -> int:
         waiting = deque(claim for claim in claimed if _may_go(*claim))
     refusals: dict[UUID, str | None] = {}
     try:
-        while waiting:
+        while waiting and not sender.is_stopping:
             notification, contact = waiting.popleft()
             refusals[notification.id] = await _send(notification, contact)
     finally:

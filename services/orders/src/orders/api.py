@@ -11,11 +11,12 @@ from chassis.identity import Caller, NotAllowed, Staff, User
 from chassis.paging import Page, PageQuery
 from chassis.problems import Problem
 from contracts.orders import Address, OrderLine, OrderStatus, Package
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import ColumnElement, and_, true
 
 from orders import store, use_cases
+from orders.backlog import room_for_an_order
 from orders.domain import Draft, Order
 from orders.prices import Product, products
 
@@ -142,7 +143,9 @@ def _own(caller: Caller) -> ColumnElement[bool]:
     return true() if caller.is_staff else Order.user_id == caller.user_id
 
 
-@router.post("", status_code=201, response_model=OrderRead)
+@router.post(
+    "", status_code=201, response_model=OrderRead, dependencies=[Depends(room_for_an_order)]
+)
 async def create_order(
     body: OrderCreate, caller: User, key: RequestKey, session: Session
 ) -> Response:

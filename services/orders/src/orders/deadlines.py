@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 from orders import store
 from orders.domain import PROMPTS, pauses
-from orders.settings import deadline_settings
+from orders.settings import orders_settings
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ async def _in_batches(step: Callable[[], Awaitable[int]]) -> None:
 
 async def _expire_some() -> int:
     now = datetime.now(UTC)
-    placed_by = now - deadline_settings().payment_deadline
+    placed_by = now - orders_settings().payment_deadline
     async with database.transaction() as session:
         orders = await store.lock_unpaid(session, placed_by, BATCH)
         expired = [order.cancel(CancellationReason.PAYMENT_EXPIRED, now) for order in orders]
@@ -56,7 +56,7 @@ async def _expire_some() -> int:
 
 
 async def _prompt_some() -> int:
-    steps = pauses(deadline_settings().stall)
+    steps = pauses(orders_settings().stall)
     by_status: defaultdict[OrderStatus, list[UUID]] = defaultdict(list)
     async with database.transaction() as session:
         for order_id, status in await store.mark_prompted(session, steps, datetime.now(UTC), BATCH):

@@ -1,4 +1,4 @@
-"""How long orders are waited for, told by the environment."""
+"""How long orders are waited for and how many may be under way, told by the environment."""
 
 from datetime import timedelta
 from functools import cache
@@ -7,7 +7,10 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 
-class DeadlineSettings(BaseSettings):
+class OrdersSettings(BaseSettings):
+    max_orders_under_way: int = Field(default=100, ge=1)
+    """On their way from checkout to the parcel service."""
+
     payment_deadline_seconds: int = Field(default=900, ge=1)
     stall_seconds: int = Field(default=60, ge=1)
 
@@ -23,5 +26,5 @@ class DeadlineSettings(BaseSettings):
 
 
 @cache
-def deadline_settings() -> DeadlineSettings:
-    return DeadlineSettings()
+def orders_settings() -> OrdersSettings:
+    return OrdersSettings()

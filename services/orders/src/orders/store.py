@@ -1,17 +1,23 @@
 """Named queries over orders."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from chassis.paging import PageQuery, fetch_page
+from chassis.tables import first_id_at
 from contracts.orders import OrderStatus
-from sqlalchemy import ColumnElement, Row, func, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from orders.domain import WAITING, HistoryEntry, Order
+
+# Payments are decided sooner; one that is not may wait for its customer.
+_UNDECIDED = timedelta(seconds=30)
+# An older order is stuck, whatever is accepted beside it. It also keeps the query short.
+_UNDER_WAY = timedelta(minutes=1)
 
 
 async def lock(session: AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Order]:
@@ -74,3 +80,17 @@ async def page(
     """The newest orders first (ids grow with time), and how many there are in all."""
     newest_first = select(Order).where(visible).order_by(Order.id.desc())
     return await fetch_page(session, newest_first.options(selectinload(Order.items)), query)
+
+
+async def count_under_way(session: AsyncSession, limit: int) -> int:
+    """How many orders wait for stock, payment or parcel and not for a person; `limit` at most."""
+    now = datetime.now(UTC)
+    reserved_at = Order.stock_reserved_at
+    undecided = or_(reserved_at.is_(None), reserved_at > now - _UNDECIDED)
+    waiting = or_(
+        and_(Order.status == OrderStatus.PENDING, undecided),
+        and_(Order.status == OrderStatus.PROCESSING, Order.tracking_number.is_(None)),
+    )
+    recent = Order.id > first_id_at(now - _UNDER_WAY)
+    found = select(Order.id).where(recent, waiting).limit(limit).subquery()
+    return await session.scalar(select(func.count()).select_from(found)) or 0

@@ -30,7 +30,8 @@ _DAPRD = """\
 exec '{daprd}' "$@" \\
     --metrics-listen-address {host} \\
     --dapr-internal-grpc-listen-address {host} \\
-    --sentry-address {sentry}
+    --sentry-address {sentry} \\
+    --dapr-graceful-shutdown-seconds 3
 """
 
 
@@ -101,7 +102,7 @@ def supervised(project: Project, name: str, child: psutil.Process) -> Supervised
         return Supervised(name, command, healthy, ports=app.sidecar_ports, layer=Layer.SIDECAR)
     healthy = answers(f"http://{HOST}:{app.port}/health")
     ports = [app.port]
-    return Supervised(name, command, healthy, ports=ports, layer=Layer.APP, grace_seconds=15)
+    return Supervised(name, command, healthy, ports=ports, layer=Layer.APP, grace_seconds=30)
 
 
 def show_log(project: Project, name: str) -> None:

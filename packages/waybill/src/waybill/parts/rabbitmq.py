@@ -5,9 +5,12 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import yaml
 
 from waybill import ports
 from waybill.credentials import PlatformSecrets, write_private
@@ -19,6 +22,8 @@ from waybill.waiting import all_listen, answers
 
 VHOST = "waybill"
 PACKAGE = "rabbitmq-server"
+
+_QUEUE_BYTES = 512 * 1024 * 1024  # some 300,000 events in each queue
 
 _SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server")
 """Looked at before PATH: Debian's command on PATH insists on the system's own user."""
@@ -55,7 +60,7 @@ def processes(project: Project, secrets: PlatformSecrets) -> tuple[Supervised, S
     """
     home = project.state / "rabbitmq"
     home.mkdir(parents=True, exist_ok=True)
-    _configure(home, secrets)
+    _configure(home, secrets, _dead_letter_topics(project))
     return _epmd(project), _node(project, home, secrets)
 
 
@@ -112,9 +117,16 @@ def _environment(home: Path) -> dict[str, str]:
     }
 
 
-def _configure(home: Path, secrets: PlatformSecrets) -> None:
+def _dead_letter_topics(project: Project) -> dict[str, str]:
+    """Where each subscriber's sidecar puts what it cannot deliver, by the name of the app."""
+    files = (project.root / "dapr" / "subscriptions").glob("*.yaml")
+    subscriptions = [yaml.safe_load(file.read_text()) for file in sorted(files)]
+    return {app: s["spec"]["deadLetterTopic"] for s in subscriptions for app in s["scopes"]}
+
+
+def _configure(home: Path, secrets: PlatformSecrets, dead_letters: dict[str, str]) -> None:
     definitions = home / "definitions.json"
-    write_private(definitions, json.dumps(_definitions(secrets), indent=2))
+    write_private(definitions, json.dumps(_definitions(secrets, dead_letters), indent=2))
     write_private(home / "enabled_plugins", "[rabbitmq_management].\n")
     write_private(
         home / "rabbitmq.conf",
@@ -127,8 +139,12 @@ def _configure(home: Path, secrets: PlatformSecrets) -> None:
     )
 
 
-def _definitions(secrets: PlatformSecrets) -> dict[str, object]:
-    """One user in one virtual host; with definitions at hand the node makes no `guest`."""
+def _definitions(secrets: PlatformSecrets, dead_letters: dict[str, str]) -> dict[str, object]:
+    """One user in one virtual host; with definitions at hand the node makes no `guest`.
+
+    Queues are bounded: past `_QUEUE_BYTES` a publish is refused, and nothing that lies there is
+    dropped for it. The event log still has what was refused.
+    """
     user = secrets.rabbitmq_user
     return {
         "users": [
@@ -142,6 +158,44 @@ def _definitions(secrets: PlatformSecrets) -> dict[str, object]:
         "vhosts": [{"name": VHOST}],
         "permissions": [
             {"user": user, "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}
+        ],
+        "policies": [
+            {
+                "vhost": VHOST,
+                "name": "bounded",
+                "pattern": ".*",
+                "apply-to": "queues",
+                "priority": 0,
+                "definition": {"max-length-bytes": _QUEUE_BYTES, "overflow": "reject-publish"},
+            }
+        ],
+        **_dead_letter_queues(dead_letters),
+    }
+
+
+def _dead_letter_queues(topics: dict[str, str]) -> dict[str, Sequence[dict[str, Any]]]:
+    """As each sidecar declares its own; until it does, a dead letter would have nowhere to go."""
+    durable = {"vhost": VHOST, "durable": True, "auto_delete": False}
+    quorum = {"x-queue-type": "quorum"}
+    return {
+        "exchanges": [
+            {**durable, "name": topic, "type": "topic", "internal": False, "arguments": {}}
+            for topic in topics.values()
+        ],
+        "queues": [
+            {**durable, "name": f"{app}-{topic}", "type": "quorum", "arguments": quorum}
+            for app, topic in topics.items()
+        ],
+        "bindings": [
+            {
+                "vhost": VHOST,
+                "source": topic,
+                "destination": f"{app}-{topic}",
+                "destination_type": "queue",
+                "routing_key": "",
+                "arguments": {},
+            }
+            for app, topic in topics.items()
         ],
     }
 
