@@ -1,7 +1,9 @@
 """The `waybill` command: one Typer app, to which each module of commands adds its own."""
 
 import sys
+from typing import NoReturn
 
+import aiohttp
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -29,5 +31,11 @@ def main() -> None:
     try:
         app()
     except PlatformError as failure:
-        Console(stderr=True).print(Text(str(failure), style="red"), soft_wrap=True)
-        sys.exit(1)
+        _fail(failure)
+    except aiohttp.ClientConnectorError as failure:
+        _fail(PlatformError(f"Nothing answers at {failure.host}:{failure.port}", fix="waybill up"))
+
+
+def _fail(failure: PlatformError) -> NoReturn:
+    Console(stderr=True).print(Text(str(failure), style="red"), soft_wrap=True)
+    sys.exit(1)

@@ -17,6 +17,7 @@ from waybill.project import Project
 
 ADDRESS = {"line1": "12 Harbour Street", "city": "Bergen", "postal_code": "5003", "country": "NO"}
 _SECONDS = 30
+_OURS = "urn:waybill:problem:"
 
 Json = dict[str, Any]
 
@@ -32,6 +33,13 @@ class Refused(PlatformError):  # noqa: N818  # named for what happened
         self.status = status
         self.problem = problem
         self.retry_after = retry_after
+
+    @property
+    def name(self) -> str:
+        """Its status, and the last word of the problem's type if it is one of our own."""
+        kind = str(self.problem.get("type", ""))
+        is_ours = kind.startswith(_OURS)
+        return f"{self.status} {kind.removeprefix(_OURS)}" if is_ours else str(self.status)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class RateLimited(PlatformError):  # noqa: N818  # named for what happened
 class Sample:
     """One request, sent at `at` (seconds since the epoch); a repeated one is another sample.
 
-    `error` is None for an answer with 2xx, else its status, or `NO_ANSWER`.
+    `error` is None for an answer with 2xx, else its status and what the platform calls the
+    problem, such as `503 too-many-orders`, or `NO_ANSWER`.
     """
 
     kind: str
@@ -93,7 +94,7 @@ class Client:
         try:
             return await request()
         except Refused as refusal:
-            error = str(refusal.status)
+            error = refusal.name
             raise
         except (aiohttp.ClientError, TimeoutError, asyncio.CancelledError):
             error = NO_ANSWER
