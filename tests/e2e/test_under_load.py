@@ -18,6 +18,8 @@ ALL_COMPLETE = Mix(buying=1, newcomers=0, declined=0, requires_action=0, timeout
 # The steady part of a load: its first orders meet an idle platform, its last ones are alone.
 WARM_UP_SECONDS = 10
 MEASURED_SECONDS = 20
+# Beside strangers who take the processors, a bound on requests or on time may be met first.
+NOT_NOW = ("503 too-busy", "503 service-unavailable", "504 gateway-timeout")
 # Who else uses the machine in one of two phases spoils the comparison, not the platform.
 COMPARISONS = 3
 
@@ -88,7 +90,7 @@ async def measured(load: Load) -> Report:
     async with load.running() as run:
         await run.ended()
     report = await run.report(SETTLE_SECONDS)
-    assert_only_put_off(report)
+    assert_only_put_off(report, *NOT_NOW)
     return report
 
 
