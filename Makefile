@@ -45,7 +45,7 @@ format: $(SYNCED) ## Format the code
 
 clean: ## Stop everything; remove its data, secrets and logs, and the tools' caches
 	@if [ -x $(BIN)/waybill ]; then $(BIN)/waybill clean; fi
-	@rm -rf .waybill .dapr .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov
+	@rm -rf .waybill .waybill.replaced-* .dapr .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov
 
 $(SYNCED): $(MANIFESTS) | $(filter /%,$(UV))
 	@echo "Installing the Python packages…"

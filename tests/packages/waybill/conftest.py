@@ -31,9 +31,14 @@ apps:
 """
 
 
+@pytest.fixture(scope="session")
+def run_file() -> str:
+    return _RUN_FILE
+
+
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    (tmp_path / "run.yaml").write_text(_RUN_FILE)
+def checkout(tmp_path: Path, run_file: str, monkeypatch: pytest.MonkeyPatch) -> Project:
+    (tmp_path / "run.yaml").write_text(run_file)
     monkeypatch.chdir(tmp_path)
     project = Project(tmp_path)
     project.logs.mkdir(parents=True)

@@ -14,6 +14,9 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+LOCK_TIMEOUT = "5s"
+"""Less than the services wait for a lock: their requests survive a migration that gives up."""
+
 
 def migrations_of(service: str) -> Path:
     """`services/<service>/migrations`, beside the `src` that the package was found in."""
@@ -21,8 +24,12 @@ def migrations_of(service: str) -> Path:
     return Path(str(package.__file__)).parents[2] / "migrations"
 
 
-def upgrade(connection: Connection, service: str) -> None:
-    """Runs what is missing, in one transaction, alone: replicas that start together wait."""
+def upgrade(connection: Connection, service: str, to: str = "head") -> None:
+    """Runs what is missing, in one transaction, alone: replicas that start together wait.
+
+    A table that is in use for longer than `LOCK_TIMEOUT` makes it fail with nothing done, for
+    whoever comes after the waiting migration waits, too. It can be run again.
+    """
     config = Config()
     folder = migrations_of(service)
     config.set_main_option("script_location", str(folder))
@@ -32,12 +39,13 @@ def upgrade(connection: Connection, service: str) -> None:
 
     def steps(revision: Any, _: Any) -> Any:
         # As alembic.command.upgrade does it, but on a connection of ours.
-        return script._upgrade_revs("head", revision)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return script._upgrade_revs(to, revision)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     with EnvironmentContext(config, script, fn=steps) as environment:
         environment.configure(connection=connection, target_metadata=None)
         with environment.begin_transaction():
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7236)")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             environment.run_migrations()
 
 

@@ -8,7 +8,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from waybill.commands import dead_letters, demo, doctor, lifecycle, load, prepare, replay, verify
+from waybill.commands import (
+    backup,
+    dead_letters,
+    demo,
+    doctor,
+    lifecycle,
+    load,
+    prepare,
+    replay,
+    verify,
+)
 from waybill.errors import PlatformError
 
 app = typer.Typer(
@@ -24,6 +34,7 @@ app.add_typer(load.commands)
 app.add_typer(verify.commands)
 app.add_typer(replay.commands)
 app.add_typer(dead_letters.commands)
+app.add_typer(backup.commands)
 
 
 def main() -> None:

@@ -51,12 +51,12 @@ class Board:
 
     @contextmanager
     def stage(self, name: str) -> Generator[Stage]:
-        """Done when the block ends, failed when it raises, stopped when it is cancelled."""
+        """Done when the block ends, failed when it raises, stopped by a cancellation or Ctrl-C."""
         stage = Stage(name=name)
         self.stages.append(stage)
         try:
             yield stage
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt):
             stage.end(Progress.STOPPED)
             raise
         except BaseException:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from waybill.errors import PlatformError
 
 RUN_FILE = "run.yaml"
+_STATE = ".waybill"
+_FORMER_STATE = f"{_STATE}.replaced-"
 
 
 class App(BaseModel):
@@ -47,7 +49,15 @@ class Project:
     @property
     def state(self) -> Path:
         """Everything a run leaves behind; removed by `waybill clean`."""
-        return self.root / ".waybill"
+        return self.root / _STATE
+
+    def former_state(self, name: str) -> Path:
+        """Where a state goes that another one takes the place of."""
+        return self.root / f"{_FORMER_STATE}{name}"
+
+    @property
+    def former_states(self) -> Sequence[Path]:
+        return sorted(self.root.glob(f"{_FORMER_STATE}*"))
 
     @property
     def secrets(self) -> Path:

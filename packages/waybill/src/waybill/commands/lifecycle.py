@@ -82,9 +82,9 @@ def clean() -> None:
     """Stop everything and remove all of its state, data and secrets included."""
     here = checkout()
     asyncio.run(background.stop(here, console))
-    unprivileged.remove(here.state / "postgres")
-    for directory in (here.state, here.dapr_logs):
-        shutil.rmtree(directory, ignore_errors=True)
+    for state in (here.state, *here.former_states):
+        unprivileged.remove_state(state)
+    shutil.rmtree(here.dapr_logs, ignore_errors=True)
 
 
 def checkout() -> Project:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -12,6 +13,9 @@ from waybill.parts import postgres
 from waybill.parts.command import infrastructure
 from waybill.processes import run
 from waybill.project import Project
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 _AT_ONCE = 4
 _SECONDS = 120
@@ -49,21 +53,34 @@ async def migrate_all(project: Project, secrets: PlatformSecrets, services: list
             group.create_task(one(service))
 
 
-async def _is_behind(project: Project, secrets: PlatformSecrets, service: str) -> bool:
-    newest = await asyncio.to_thread(_heads, str(project.migrations(service)))
-    return await _applied(secrets, service) != newest
+def known(project: Project, service: str) -> set[str]:
+    """The revisions from which this release can go on; none for a service that it has not."""
+    folder = project.migrations(service)
+    if not folder.is_dir():
+        return set()
+    return {script.revision for script in _scripts(str(folder)).walk_revisions()}
 
 
-def _heads(folder: str) -> set[str]:
-    from alembic.script import ScriptDirectory  # noqa: PLC0415  # takes a second: off the event loop
-
-    return set(ScriptDirectory(folder, version_locations=[folder]).get_heads())
-
-
-async def _applied(secrets: PlatformSecrets, service: str) -> set[str]:
+async def applied(secrets: PlatformSecrets, service: str) -> set[str]:
+    """What the service's database was migrated to; empty before its first migration."""
     async with postgres.connection(secrets, service) as session:
         try:
             rows = await session.fetch("SELECT version_num FROM alembic_version")
         except asyncpg.UndefinedTableError:
             return set()
         return {row["version_num"] for row in rows}
+
+
+async def _is_behind(project: Project, secrets: PlatformSecrets, service: str) -> bool:
+    newest = await asyncio.to_thread(_heads, str(project.migrations(service)))
+    return await applied(secrets, service) != newest
+
+
+def _heads(folder: str) -> set[str]:
+    return set(_scripts(folder).get_heads())
+
+
+def _scripts(folder: str) -> "ScriptDirectory":
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  # takes a second: off the event loop
+
+    return ScriptDirectory(folder, version_locations=[folder])

@@ -75,16 +75,24 @@ class Cluster:
         return self.home / "data"
 
 
+def major() -> str:
+    """Of the server's version: a cluster is of use to the same one only."""
+    return version(_WHEEL).partition(".")[0]
+
+
 def locate(project: Project) -> Cluster:
+    return cluster_in(project.state)
+
+
+def cluster_in(state: Path) -> Cluster:
     """Where the cluster lies; see `unprivileged` for root, as whom PostgreSQL refuses to run."""
-    package = _package()
+    package, home = _package(), state / "postgres"
     if os.geteuid() != 0:
-        home = project.state / "postgres"
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Cluster(package / _PROGRAMS, home, None)
     user = pwd.getpwnam(unprivileged.USER)
     programs = unprivileged.reachable(package, version(_WHEEL)) / _PROGRAMS
-    return Cluster(programs, unprivileged.directory(project, "postgres", user), user.pw_uid)
+    return Cluster(programs, unprivileged.directory(home, user), user.pw_uid)
 
 
 def _package() -> Path:

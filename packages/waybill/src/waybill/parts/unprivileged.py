@@ -4,22 +4,19 @@ It then runs as `nobody`, who cannot enter a checkout under /root. What it needs
 /var/lib/waybill in that case, and the checkout's state directory links there.
 """
 
-import hashlib
 import os
 import pwd
+import secrets
 import shutil
 from pathlib import Path
-
-from waybill.project import Project
 
 USER = "nobody"
 _ROOM = Path("/var/lib/waybill")
 _ENTERED_BY_ALL = 0o755
 
 
-def directory(project: Project, name: str, user: pwd.struct_passwd) -> Path:
-    """A directory of the user's own at `.waybill/<name>`, or behind a link there."""
-    place = project.state / name
+def directory(place: Path, user: pwd.struct_passwd) -> Path:
+    """A directory of the user's own at this place, or behind a link there."""
     if not place.is_symlink() and not place.exists():
         _make(place)
     os.chown(place, user.pw_uid, user.pw_gid)
@@ -48,12 +45,17 @@ def remove(place: Path) -> None:
         place.unlink()
 
 
+def remove_state(state: Path) -> None:
+    """A whole state directory, with what of it lies elsewhere."""
+    remove(state / "postgres")
+    shutil.rmtree(state, ignore_errors=True)
+
+
 def _make(place: Path) -> None:
     if _everybody_reaches(place):
         place.mkdir(parents=True)
         return
-    home = _ROOM / hashlib.sha256(str(place).encode()).hexdigest()[:12]
-    shutil.rmtree(home, ignore_errors=True)  # of a state directory removed without `waybill clean`
+    home = _ROOM / secrets.token_hex(6)  # not after the place: what lay there may lie aside now
     _open(home)
     target = home / place.name
     target.mkdir()

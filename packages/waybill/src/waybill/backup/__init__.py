@@ -1,0 +1,1 @@
+"""One file that holds what the platform knows, and the way back from it."""
