@@ -8,10 +8,10 @@ SYNCED := .venv/.synced
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status doctor test lint format clean
+.PHONY: help demo up down status doctor test faults faults-quick faults-table lint format clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(SYNCED) ## Watch orders go from checkout to doorstep; Ctrl-C ends it
 	@$(BIN)/waybill demo
@@ -30,8 +30,23 @@ doctor: $(SYNCED) ## Check this machine, and name the fix for what is wrong
 
 test: $(SYNCED) ## Run all tests: first each service for itself, then the whole platform
 	@$(BIN)/waybill prepare
-	@$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not e2e" --cov --cov-report=term
+	@$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not e2e and not fault" --cov --cov-report=term
 	@$(BIN)/pytest -q -m e2e
+	@$(BIN)/pytest -q tests/faults -m "fault and quick"
+
+faults-quick: $(SYNCED) ## Hurt the platform for ten minutes, and see what it survives
+	@$(BIN)/waybill prepare
+	@$(BIN)/pytest -q tests/faults -m "fault and quick"
+
+# As root, in namespaces of its own: it cuts the network, fills a disk and cuts that off. It needs the
+# packages nftables and faketime. What passed is in .faults/results.jsonl and is not run again.
+faults: $(SYNCED) ## Every fault twenty times and an hour of random ones; goes on where it was interrupted
+	@$(BIN)/waybill prepare
+	@unshare --net --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$$@"' sh \
+		$(BIN)/pytest -q tests/faults -m fault --repeats 20 --resume
+
+faults-table: $(SYNCED) ## Print what the faults have shown so far, as Markdown
+	@PYTHONPATH=tests $(BIN)/python -m faults.report
 
 lint: $(SYNCED) ## Check style, types and the boundaries between packages
 	@$(BIN)/ruff check
@@ -45,7 +60,7 @@ format: $(SYNCED) ## Format the code
 
 clean: ## Stop everything; remove its data, secrets and logs, and the tools' caches
 	@if [ -x $(BIN)/waybill ]; then $(BIN)/waybill clean; fi
-	@rm -rf .waybill .waybill.replaced-* .dapr .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov
+	@rm -rf .waybill .waybill.replaced-* .dapr .faults .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov
 
 $(SYNCED): $(MANIFESTS) | $(filter /%,$(UV))
 	@echo "Installing the Python packages…"

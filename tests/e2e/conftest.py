@@ -4,11 +4,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
-import aiohttp
 import pytest
-from waybill import ports
-from waybill.credentials import load
-from waybill.parts.rabbitmq import VHOST
+from faults.broker import open_broker
 from waybill.project import Project
 
 Unbound: TypeAlias = Callable[[str, str], AbstractAsyncContextManager[None]]
@@ -20,20 +17,10 @@ def unbound(platform: Project) -> Unbound:
 
     It drops them, and the sidecars call that success.
     """
-    secrets = load(platform)
-    login = aiohttp.encode_basic_auth(secrets.rabbitmq_user, secrets.rabbitmq_password)
-    management = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}"
 
     @asynccontextmanager
     async def unbind(service: str, topic: str) -> AsyncGenerator[None]:
-        bindings = f"/api/bindings/{VHOST}/e/events/q/{service}-events"
-        async with aiohttp.ClientSession(management, headers={"Authorization": login}) as http:
-            async with http.delete(f"{bindings}/{topic}") as reply:
-                reply.raise_for_status()
-            try:
-                yield
-            finally:
-                async with http.post(bindings, json={"routing_key": topic}) as reply:
-                    reply.raise_for_status()
+        async with open_broker(platform) as broker, broker.unbound(service, topic):
+            yield
 
     return unbind

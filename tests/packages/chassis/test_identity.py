@@ -1,6 +1,7 @@
 """Access tokens: only ours, only in time, only with keys that `users` publishes."""
 
 import asyncio
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -65,6 +66,13 @@ async def test_a_token_that_was_good_expires(verifier: TokenVerifier) -> None:
     for _ in range(2):
         with pytest.raises(NotAuthenticated, match="expired"):
             await verifier.verify(token)
+
+
+async def test_a_token_from_a_clock_that_is_ahead_is_good(verifier: TokenVerifier) -> None:
+    """The hosts of `users` and of whoever verifies never agree to the second."""
+    user, ahead = uuid4(), int(time.time()) + 600
+    caller = await verifier.verify(access_token(user, iat=ahead, exp=ahead + 900))
+    assert caller.user_id == user
 
 
 def _without(claim: str) -> dict[str, Any]:

@@ -82,6 +82,11 @@ def clean() -> None:
     """Stop everything and remove all of its state, data and secrets included."""
     here = checkout()
     asyncio.run(background.stop(here, console))
+    remove_state(here)
+
+
+def remove_state(here: Project) -> None:
+    """Of a platform that is down."""
     for state in (here.state, *here.former_states):
         unprivileged.remove_state(state)
     shutil.rmtree(here.dapr_logs, ignore_errors=True)

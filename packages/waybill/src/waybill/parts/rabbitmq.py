@@ -88,14 +88,15 @@ def _node(project: Project, home: Path, secrets: PlatformSecrets) -> Supervised:
     check = f"http://{ports.HOST}:{ports.RABBITMQ_MANAGEMENT}/api/health/checks"
     return Supervised(
         "rabbitmq",
-        infrastructure(project, "rabbitmq", [str(server)], _environment(home)),
+        infrastructure(project, "rabbitmq", [str(server)], environment(home)),
         answers(f"{check}/port-listener/{ports.RABBITMQ_AMQP}", {"Authorization": login}),
         ports=[ports.RABBITMQ_AMQP, ports.RABBITMQ_MANAGEMENT, ports.RABBITMQ_DISTRIBUTION],
         grace_seconds=20,
     )
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
+    """Of the node, and of `rabbitmqctl`, which finds the node by it."""
     return {
         "HOME": str(home),  # of the Erlang cookie
         "RABBITMQ_NODENAME": "waybill@localhost",

@@ -1,0 +1,127 @@
+"""Trials, and their table.
+
+They kill what they find, so they run only when this directory is asked for by name.
+"""
+
+import re
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from secrets import randbits
+
+import pytest
+from faults import report
+from faults.broker import open_broker
+from faults.subject import Platform
+from faults.trial import Trial
+from rich.console import Console
+from waybill import project
+from waybill.shop import open_shop
+
+_FAILURE = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--repeats", type=int, default=1, help="Run each fault so often.")
+    group.addoption("--seed", type=int, help="Replay: the seed that a run printed.")
+    group.addoption("--resume", action="store_true", help="Leave out what has passed already.")
+    group.addoption("--soak-minutes", type=float, default=60, help="How long random faults last.")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "run" in metafunc.fixturenames:
+        once = metafunc.definition.get_closest_marker("once")
+        repeats = 1 if once else int(metafunc.config.getoption("--repeats", None) or 1)
+        metafunc.parametrize("run", range(repeats), ids=[f"run{n}" for n in range(repeats)])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    done = _done() if config.getoption("--resume", default=False) else set[str]()
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("fault") and (not _asked(config) or item.nodeid in done)
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    items.sort(key=_run_of)  # every fault once before any comes again
+
+
+def _asked(config: pytest.Config) -> bool:
+    return any("tests/faults" in argument for argument in config.args)
+
+
+def _run_of(item: pytest.Item) -> int:
+    number = re.search(r"\brun(\d+)", item.name)
+    return int(number[1]) if number else 0
+
+
+def _results() -> Path:
+    return project.find().root / report.PATH
+
+
+def _done() -> set[str]:
+    return {result.test_id for result in report.kept(_results()) if not result.broken}
+
+
+@pytest.fixture(scope="session")
+async def hurt_platform(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Platform]:
+    if not request.config.getoption("--resume"):
+        _results().unlink(missing_ok=True)
+    platform = Platform(project.find(), tmp_path_factory.mktemp("faults"))
+    try:
+        await platform.start()
+        yield platform
+    finally:
+        await platform.stop()
+
+
+@pytest.fixture
+async def trial(
+    request: pytest.FixtureRequest, hurt_platform: Platform, run: int
+) -> AsyncIterator[Trial]:
+    given: int | None = request.config.getoption("--seed")
+    seed = randbits(32) if given is None else given
+    if not hurt_platform.is_sound:
+        await hurt_platform.make_anew()
+    print(f"--seed {seed}")  # noqa: T201  # replays the trial
+    async with (
+        open_shop(hurt_platform.project) as shop,
+        open_broker(hurt_platform.project) as rabbit,
+    ):
+        trial = Trial(hurt_platform, shop, rabbit, seed)
+        yield trial
+    failure = request.node.stash.get(_FAILURE, None)
+    if failure and not trial.broken:
+        trial.broken.append(failure)
+    result = report.Result(
+        test_id=request.node.nodeid,
+        fault=request.node.get_closest_marker("fault").args[0],
+        seed=seed,
+        orders=trial.orders,
+        answers=dict(trial.answers),
+        blows=trial.blows,
+        broken=trial.broken,
+    )
+    report.keep(_results(), result)
+    hurt_platform.is_sound = not trial.broken
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test itself asserts belongs to the verdict, too."""
+    outcome = yield
+    if call.when == "call" and outcome.failed and call.excinfo:
+        item.stash[_FAILURE] = f"{call.excinfo.typename}: {call.excinfo.value}"[:300]
+    return outcome
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    results = report.kept(_results())
+    if results and _asked(config):
+        Console(width=180).print(report.table(results))

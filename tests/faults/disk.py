@@ -1,0 +1,110 @@
+"""A disk of its own for the database and the broker, which can be full, or lose its power."""
+
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from waybill.parts import postgres
+from waybill.project import Project
+from waybill.waiting import until
+
+_BYTES = 6 * 2**30  # of a sparse file
+_SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
+_WITHOUT_FLUSH = struct.pack("I", 2)
+
+
+class Disk:
+    """An ext4 in a file, mounted where the data lie; the mount namespace is our own."""
+
+    def __init__(self, image: Path, project: Project) -> None:
+        self._image = image
+        self._mount_point = image.with_suffix("")
+        self._mounted: list[Path] = []
+        self._places = {
+            "postgres": postgres.locate(project).home,
+            "rabbitmq": project.state / "rabbitmq",
+        }
+
+    def make(self) -> None:
+        """Empty, whatever was on it."""
+        with self._image.open("wb") as file:
+            file.truncate(_BYTES)
+        _run("mkfs.ext4", "-q", "-m", "0", str(self._image))
+        self.mount()
+
+    def mount(self) -> None:
+        self._mount_point.mkdir(exist_ok=True)
+        self._mount("-o", "loop", str(self._image), at=self._mount_point)
+        for name, place in self._places.items():
+            place.mkdir(parents=True, exist_ok=True)
+            part = self._mount_point / name
+            part.mkdir(exist_ok=True)
+            owner = place.stat()
+            os.chown(part, owner.st_uid, owner.st_gid)
+            part.chmod(owner.st_mode)
+            self._mount("--bind", str(part), at=place)
+
+    def _mount(self, *what: str, at: Path) -> None:
+        _run("mount", *what, str(at))
+        self._mounted.append(at)
+
+    def unmount(self) -> None:
+        while self._mounted:
+            _run("umount", str(self._mounted[-1]))
+            self._mounted.pop()
+
+    async def remount(self) -> None:
+        """Once nobody holds it any more, which replays the journal."""
+
+        async def unmounted() -> bool:
+            try:
+                self.unmount()
+            except subprocess.CalledProcessError:
+                return False
+            return True
+
+        await until(unmounted, seconds=60, every=0.2)
+        self.mount()
+
+    def cut_power(self) -> None:
+        """From now on every access fails; what was written and not synced is gone.
+
+        It is what file systems are tested with (xfstests' `godown`): neither dirty pages nor the
+        journal in memory reach the disk.
+        """
+        descriptor = os.open(self._mount_point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, _SHUTDOWN, _WITHOUT_FLUSH)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def full(self) -> Generator[None]:
+        ballast = self._mount_point / "ballast"
+        free = os.statvfs(self._mount_point)
+        try:
+            with ballast.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, (free.f_bavail - 64) * free.f_frsize)
+                _fill_up(file.fileno())
+            yield
+        finally:
+            ballast.unlink()
+
+
+def _fill_up(descriptor: int) -> None:
+    """The last blocks, which the file system's own tables may or may not need."""
+    os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        while True:
+            os.write(descriptor, bytes(4096))
+            os.fsync(descriptor)
+    except OSError:
+        return
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True)  # argv is ours
