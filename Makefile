@@ -60,6 +60,7 @@ format: $(SYNCED) ## Format the code
 
 clean: ## Stop everything; remove its data, secrets and logs, and the tools' caches
 	@if [ -x $(BIN)/waybill ]; then $(BIN)/waybill clean; fi
+	@rm -f $(addprefix k8s/components/secrets/,*.env *.json *.conf)
 	@rm -rf .waybill .waybill.replaced-* .dapr .faults .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov
 
 $(SYNCED): $(MANIFESTS) | $(filter /%,$(UV))

@@ -77,6 +77,14 @@ async def test_a_database_that_hangs_is_told_in_time_and_asked_once(
     assert len(frozen_database.connections) == 2  # of the probes and of the gauges
 
 
+@pytest.mark.usefixtures("has_database", "impatient")
+async def test_a_process_lives_whatever_its_database_does(
+    frozen_database: Abyss, client: httpx.AsyncClient
+) -> None:
+    assert (await client.get("/health")).status_code == 503
+    assert (await client.get("/live")).status_code == 200
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_a_sidecar_that_hangs_is_told_in_time(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch

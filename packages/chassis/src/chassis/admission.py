@@ -15,6 +15,7 @@ PATIENCE_SECONDS = 0.5
 # Probes must tell a busy process from a dead one. What sidecars bring was accepted before: events,
 # jobs, and what another service asks on behalf of a request that has its place there.
 _ALWAYS_ADMITTED = (
+    "/live",
     "/health",
     "/ready",
     "/metrics",

@@ -19,15 +19,20 @@ DEAD_LETTERS = Gauge("dead_letters", "Events at the dead-letter desk that nobody
 
 
 def health_routes(*, has_database: bool) -> APIRouter:
-    """`/health` is this process and its database; `/ready` is the sidecar as well.
+    """`/live` is this process; `/health` is its database too; `/ready` is the sidecar as well.
 
-    A process that was told to stop is not ready any more. Whatever hangs, an answer takes no
-    longer than a probe's patience for each of the two.
+    Who restarts a process for want of an answer asks the first: a new one would have no better
+    database. A process that was told to stop is not ready any more. Whatever hangs, an answer
+    takes no longer than a probe's patience for each of the two.
     """
     router = APIRouter(include_in_schema=False)
     database_answers = Probe("database", database.ping)
     sidecar_is_ready = Probe("sidecar", _require_sidecar)
     backlog_is_measured = Probe("database", _measure_backlog)
+
+    @router.get("/live")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
 
     @router.get("/health")
     async def health() -> dict[str, str]:

@@ -23,7 +23,7 @@ REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "rout
 DURATION = Histogram("http_request_duration_seconds", "Time to the answer.", ["method", "route"])
 
 _LONGEST_ID = 64
-_QUIET = frozenset({"/health", "/ready", "/metrics"})
+_QUIET = frozenset({"/live", "/health", "/ready", "/metrics"})
 tracer = trace.get_tracer("waybill")
 
 

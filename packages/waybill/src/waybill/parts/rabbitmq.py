@@ -60,7 +60,7 @@ def processes(project: Project, secrets: PlatformSecrets) -> tuple[Supervised, S
     """
     home = project.state / "rabbitmq"
     home.mkdir(parents=True, exist_ok=True)
-    _configure(home, secrets, _dead_letter_topics(project))
+    _configure(home, secrets, dead_letter_topics(project))
     return _epmd(project), _node(project, home, secrets)
 
 
@@ -118,7 +118,7 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def _dead_letter_topics(project: Project) -> dict[str, str]:
+def dead_letter_topics(project: Project) -> dict[str, str]:
     """Where each subscriber's sidecar puts what it cannot deliver, by the name of the app."""
     files = (project.root / "dapr" / "subscriptions").glob("*.yaml")
     subscriptions = [yaml.safe_load(file.read_text()) for file in sorted(files)]
@@ -141,11 +141,11 @@ def _configure(home: Path, secrets: PlatformSecrets, dead_letters: dict[str, str
 
 
 def _definitions(secrets: PlatformSecrets, dead_letters: dict[str, str]) -> dict[str, object]:
-    """One user in one virtual host; with definitions at hand the node makes no `guest`.
+    return {**users(secrets), **topology(dead_letters)}
 
-    Queues are bounded: past `_QUEUE_BYTES` a publish is refused, and nothing that lies there is
-    dropped for it. The event log still has what was refused.
-    """
+
+def users(secrets: PlatformSecrets) -> dict[str, object]:
+    """One user in one virtual host; with definitions at hand the node makes no `guest`."""
     user = secrets.rabbitmq_user
     return {
         "users": [
@@ -156,10 +156,18 @@ def _definitions(secrets: PlatformSecrets, dead_letters: dict[str, str]) -> dict
                 "tags": ["monitoring", "policymaker"],
             }
         ],
-        "vhosts": [{"name": VHOST}],
         "permissions": [
             {"user": user, "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}
         ],
+    }
+
+
+def topology(dead_letters: dict[str, str]) -> dict[str, object]:
+    """Queues are bounded: past `_QUEUE_BYTES` a publish is refused, and nothing that lies there is
+    dropped for it. The event log still has what was refused.
+    """
+    return {
+        "vhosts": [{"name": VHOST}],
         "policies": [
             {
                 "vhost": VHOST,

@@ -1,0 +1,111 @@
+"""What the overlays come to: built by kustomize, each once, fresh for every test."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import yaml
+from waybill import cluster_secrets
+from waybill.project import Project
+from waybill.runtime.install import cache
+
+Documents: TypeAlias = list[Any]
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / "k8s" / "tools"
+SOURCES = ("components", "dapr", "k8s", "run.yaml")
+OVERLAYS = ("dev", "local", "prod")
+ON_TOP_OF_PROD = ("canary", "blue-green", "istio", "kong")
+ALL = (*OVERLAYS, *(f"prod+{component}" for component in ON_TOP_OF_PROD), "argocd")
+
+
+def tool(name: str, package: str) -> Path:
+    """A program that a go.mod of `k8s/tools` pins, compiled the first time it is asked for.
+
+    Without Go, whichever version is installed.
+    """
+    if shutil.which("go") is None and (installed := shutil.which(name)):
+        return Path(installed)
+    module = TOOLS / name
+    fingerprint = hashlib.sha256((module / "go.sum").read_bytes()).hexdigest()[:16]
+    program = cache() / "tools" / fingerprint / name
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with (program.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            draft = program.with_suffix(".draft")
+            command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(draft), package]
+            env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+            subprocess.run(command, cwd=module, env=env, check=True)
+            draft.rename(program)
+    return program
+
+
+@pytest.fixture(scope="session")
+def kubeconform() -> Path:
+    return tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform")
+
+
+def build(folder: Path) -> str:
+    program = tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")
+    command = [str(program), "build", str(folder)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return built.stdout
+
+
+def copy_of_the_checkout(copy: Path) -> None:
+    """The YAML with secrets of its own, and the variants of production beside it."""
+    for source in SOURCES:
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, copy / source)
+        else:
+            shutil.copy(ROOT / source, copy)
+    cluster_secrets.write(Project(copy), copy / cluster_secrets.FOLDER)
+    overlays = copy / "k8s" / "overlays"
+    for component in ON_TOP_OF_PROD:
+        variant = overlays / f"prod+{component}"
+        shutil.copytree(overlays / "prod", variant)
+        with (variant / "kustomization.yaml").open("a") as kustomization:
+            kustomization.write(f"components: [../../components/{component}]\n")
+
+
+@pytest.fixture(scope="session")
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What kustomize makes of each overlay; once for all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "k8s"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "complete").exists():
+            copy_of_the_checkout(shared)
+            for name in ALL:
+                folder = shared / "k8s" / ("" if name == "argocd" else "overlays") / name
+                (shared / f"{name}.yaml").write_text(build(folder))
+            (shared / "complete").touch()
+    return {name: (shared / f"{name}.yaml").read_text() for name in ALL}
+
+
+@pytest.fixture(scope="session")
+def parsed(manifests: dict[str, str]) -> dict[str, Documents]:
+    return {name: list(yaml.load_all(text, yaml.CSafeLoader)) for name, text in manifests.items()}
+
+
+@pytest.fixture(scope="session")
+def built(parsed: dict[str, Documents]) -> Callable[[str], Documents]:
+    """An overlay's documents, to be left as they are."""
+    return lambda overlay: parsed[overlay]
+
+
+@pytest.fixture
+def cluster(parsed: dict[str, Documents]) -> Callable[[str], Documents]:
+    """An overlay's documents, to break as a test likes."""
+    return lambda overlay: deepcopy(parsed[overlay])

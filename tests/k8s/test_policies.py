@@ -1,0 +1,441 @@
+"""What every workload must have, whichever overlay it is in."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias, cast
+
+import pytest
+
+Documents: TypeAlias = list[Any]
+Cluster: TypeAlias = Callable[[str], Documents]
+Rule: TypeAlias = Callable[[Documents], Iterator[str]]
+
+PLATFORMS = ("dev", "local", "prod", "prod+canary", "prod+blue-green", "prod+istio", "prod+kong")
+RESTARTED = {"Deployment", "StatefulSet"}
+WORKLOADS = RESTARTED | {"Job"}
+WITHOUT_NAMESPACE = {"Namespace", "ClusterIssuer"}
+PINNED = re.compile(r":(?!latest$)[\w.-]+$|@sha256:[0-9a-f]{64}$")
+SECRET_NAMES = re.compile(r"TOKEN|PASSWORD|SECRET|KEY(?!S|_ALIVE)|CREDENTIAL")
+PASSWORD_IN_URL = re.compile(r"://[^/@]*:[^/@$]*@")
+MADE_BY_OPERATORS = {"postgres-ca"}  # of CloudNativePG, for its cluster `postgres`
+
+
+def of(documents: Documents, *kinds: str) -> Documents:
+    return [document for document in documents if document["kind"] in kinds]
+
+
+def name(document: Any) -> str:
+    return f"{document['kind']}/{document['metadata']['name']}"
+
+
+def template(workload: Any) -> Any:
+    return workload["spec"]["template"]
+
+
+def containers(workload: Any) -> Iterator[Any]:
+    spec = template(workload)["spec"]
+    yield from (*spec["containers"], *spec.get("initContainers", []))
+
+
+def every_container(documents: Documents) -> Iterator[tuple[str, Any]]:
+    for workload in of(documents, *WORKLOADS):
+        for container in containers(workload):
+            yield f"{name(workload)} {container['name']}", container
+
+
+def matches(selector: Any, labels: dict[str, str]) -> bool:
+    wanted = selector.get("matchLabels", {}).items() <= labels.items()
+    return wanted and all(
+        labels.get(expression["key"]) in expression["values"]
+        for expression in selector.get("matchExpressions", [])
+        if expression["operator"] == "In"
+    )
+
+
+def floating_images(documents: Documents) -> Iterator[str]:
+    for where, container in every_container(documents):
+        if not PINNED.search(container["image"]):
+            yield f"{where}: {container['image']}"
+
+
+def unbounded(documents: Documents) -> Iterator[str]:
+    for where, container in every_container(documents):
+        for side in ("requests", "limits"):
+            missing = {"cpu", "memory"} - container.get("resources", {}).get(side, {}).keys()
+            yield from (f"{where}: no {side} of {resource}" for resource in missing)
+    for workload in of(documents, "Deployment"):
+        annotations = template(workload)["metadata"].get("annotations", {})
+        if annotations.get("dapr.io/enabled") == "true":
+            for side in ("cpu-request", "cpu-limit", "memory-request", "memory-limit"):
+                if f"dapr.io/sidecar-{side}" not in annotations:
+                    yield f"{name(workload)}: no {side} of the sidecar"
+
+
+def unprobed(documents: Documents) -> Iterator[str]:
+    for workload in of(documents, *RESTARTED):
+        for container in template(workload)["spec"]["containers"]:
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                if probe not in container:
+                    yield f"{name(workload)} has no {probe}"
+
+
+def restarted_for_others(documents: Documents) -> Iterator[str]:
+    """A new process has no better database or sidecar than the old one."""
+    for where, container in every_container(documents):
+        probe = container.get("livenessProbe", {})
+        if container["name"] == "app" and probe.get("httpGet", {}).get("path") != "/live":
+            yield f"{where} is restarted for the sake of others"
+
+
+def powerful_pods(documents: Documents) -> Iterator[str]:
+    for workload in of(documents, *WORKLOADS):
+        spec = template(workload)["spec"]
+        context = spec.get("securityContext", {})
+        if context.get("runAsNonRoot") is not True or not context.get("runAsUser"):
+            yield f"{name(workload)} may run as root"
+        if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            yield f"{name(workload)} may make any system call"
+        if spec.get("automountServiceAccountToken") is not False:
+            yield f"{name(workload)} has a token of the API server"
+        if spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}:
+            yield f"{name(workload)} shares the node's namespaces"
+        if any("hostPath" in volume for volume in spec.get("volumes", [])):
+            yield f"{name(workload)} reads the node's files"
+
+
+def powerful_containers(documents: Documents) -> Iterator[str]:
+    for where, container in every_container(documents):
+        context = container.get("securityContext", {})
+        if context.get("allowPrivilegeEscalation") is not False:
+            yield f"{where} may gain privileges"
+        if context.get("readOnlyRootFilesystem") is not True:
+            yield f"{where} may change its own program"
+        if context.get("capabilities") != {"drop": ["ALL"]}:
+            yield f"{where} has capabilities"
+
+
+def undisrupted(documents: Documents) -> Iterator[str]:
+    """One budget each: with none all pods may go at once, with two none can be evicted."""
+    budgets = of(documents, "PodDisruptionBudget")
+    for workload in of(documents, *RESTARTED):
+        labels = template(workload)["metadata"]["labels"]
+        found = [b for b in budgets if matches(b["spec"]["selector"], labels)]
+        if len(found) != 1:
+            yield f"{name(workload)} has {len(found)} disruption budgets"
+
+
+def undenied(documents: Documents) -> Iterator[str]:
+    for policy in of(documents, "NetworkPolicy"):
+        spec = policy["spec"]
+        if spec["podSelector"] == {} and set(spec["policyTypes"]) == {"Ingress", "Egress"}:
+            return
+    yield "what no policy names is open"
+
+
+def misplaced(documents: Documents) -> Iterator[str]:
+    for document in documents:
+        namespace = document["metadata"].get("namespace")
+        if document["kind"] not in WITHOUT_NAMESPACE and namespace != "waybill":
+            yield f"{name(document)} is in {namespace}"
+
+
+def dangling(documents: Documents) -> Iterator[str]:
+    there = {name(document) for document in documents}
+    there |= {f"Secret/{d['spec']['target']['name']}" for d in of(documents, "ExternalSecret")}
+    there |= {f"Secret/{secret}" for secret in MADE_BY_OPERATORS}
+    for workload in of(documents, *WORKLOADS):
+        for reference in set(references(workload)) - there:
+            yield f"{name(workload)} needs {reference}"
+
+
+def references(workload: Any) -> Iterator[str]:
+    annotations = template(workload)["metadata"].get("annotations", {})
+    for key in ("dapr.io/app-token-secret", "dapr.io/api-token-secret"):
+        if key in annotations:
+            yield f"Secret/{annotations[key]}"
+    if "dapr.io/config" in annotations:
+        yield f"Configuration/{annotations['dapr.io/config']}"
+    spec = template(workload)["spec"]
+    if "serviceAccountName" in spec:
+        yield f"ServiceAccount/{spec['serviceAccountName']}"
+    yield from found_in(spec)
+
+
+def found_in(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for one in cast("Documents", node):
+            yield from found_in(one)
+    if isinstance(node, dict):
+        node = cast("dict[str, Any]", node)
+        for key in ("configMapRef", "configMapKeyRef", "configMap"):
+            if key in node:
+                yield f"ConfigMap/{node[key]['name']}"
+        if "secretKeyRef" in node:
+            yield f"Secret/{node['secretKeyRef']['name']}"
+        if "secret" in node:
+            yield f"Secret/{node['secret'].get('secretName') or node['secret']['name']}"
+        for value in node.values():
+            yield from found_in(value)
+
+
+def told_secrets(documents: Documents) -> Iterator[str]:
+    """Secrets are referred to, and what is plain holds none."""
+    for where, container in every_container(documents):
+        for variable in container.get("env", []):
+            if "value" in variable and SECRET_NAMES.search(variable["name"]):
+                yield f"{where} is told {variable['name']}"
+    for document in of(documents, "ConfigMap"):
+        if PASSWORD_IN_URL.search(str(document["data"])):
+            yield f"{name(document)} has a password"
+
+
+def deaf_services(documents: Documents) -> Iterator[str]:
+    """Each Service leads to pods, at a port that they have."""
+    workloads = of(documents, *RESTARTED)
+    for service in of(documents, "Service"):
+        selector = {"matchLabels": service["spec"]["selector"]}
+        pods = [w for w in workloads if matches(selector, template(w)["metadata"]["labels"])]
+        ports = {
+            port["name"]
+            for workload in pods
+            for container in template(workload)["spec"]["containers"]
+            for port in container.get("ports", [])
+        }
+        for port in service["spec"]["ports"]:
+            if port["targetPort"] not in ports:
+                yield f"{name(service)}: nothing has the port {port['targetPort']}"
+
+
+def cut_off(documents: Documents) -> Iterator[str]:
+    """An app drains, then its sidecar; both within the pod's grace."""
+    settings = of(documents, "ConfigMap")
+    (platform,) = [d for d in settings if d["metadata"]["name"].startswith("platform-")]
+    drain = int(platform["data"]["UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"])
+    for workload in services(documents):
+        spec, annotations = (
+            template(workload)["spec"],
+            template(workload)["metadata"]["annotations"],
+        )
+        pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        sidecar = int(annotations["dapr.io/graceful-shutdown-seconds"])
+        if annotations.get("dapr.io/enable-native-sidecar") != "true":
+            yield f"{name(workload)}: the sidecar ends with the app instead of after it"
+        if not drain < sidecar or pause + drain + sidecar > spec["terminationGracePeriodSeconds"]:
+            yield f"{name(workload)} is killed while it drains"
+
+
+def services(documents: Documents) -> Documents:
+    return [
+        d
+        for d in of(documents, "Deployment")
+        if d["metadata"]["labels"]["app.kubernetes.io/component"] == "service"
+    ]
+
+
+def fixed_in_size(documents: Documents) -> Iterator[str]:
+    """What an autoscaler scales says no number of its own, or each deployment resets it."""
+    targets = [d["spec"]["scaleTargetRef"]["name"] for d in of(documents, *AUTOSCALERS)]
+    yield from (f"{target} has {n} autoscalers" for target, n in Counter(targets).items() if n > 1)
+    for workload in services(documents):
+        if "replicas" in workload["spec"]:
+            yield f"{name(workload)} is set to {workload['spec']['replicas']}"
+    for scaler in of(documents, "HorizontalPodAutoscaler"):
+        for metric in scaler["spec"]["metrics"]:
+            if metric.get("containerResource", {}).get("container") != "app":
+                yield f"{name(scaler)} counts the sidecar"
+
+
+AUTOSCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
+
+
+def huddled(documents: Documents) -> Iterator[str]:
+    for workload in services(documents):
+        labels = template(workload)["metadata"]["labels"]
+        spread = template(workload)["spec"].get("topologySpreadConstraints", [])
+        keys = {s["topologyKey"] for s in spread if matches(s["labelSelector"], labels)}
+        if keys != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
+            yield f"{name(workload)} may lie on one node"
+
+
+def unordered(documents: Documents) -> Iterator[str]:
+    """An app with a database starts once its schema is there, which a Job of its own makes."""
+    jobs = {job["metadata"]["name"]: job for job in of(documents, "Job")}
+    for workload in services(documents):
+        first = template(workload)["spec"].get("initContainers", [])
+        if "waybill.example/database" not in template(workload)["metadata"]["labels"]:
+            continue
+        if [c["command"][-1] for c in first if c["name"] == "schema"] != ["--wait"]:
+            yield f"{name(workload)} starts before its schema is there"
+        job = jobs.get(f"{workload['metadata']['name']}-migration")
+        if job is None or job["spec"].get("ttlSecondsAfterFinished") is None:
+            yield f"{name(workload)} has no migration, or one that is in the way of the next"
+    for job in jobs.values():
+        if "activeDeadlineSeconds" not in job["spec"]:
+            yield f"{name(job)} may hang for ever"
+
+
+RULES: tuple[Rule, ...] = (
+    floating_images,
+    unbounded,
+    unprobed,
+    restarted_for_others,
+    powerful_pods,
+    powerful_containers,
+    undisrupted,
+    undenied,
+    misplaced,
+    dangling,
+    told_secrets,
+    deaf_services,
+    cut_off,
+    fixed_in_size,
+    huddled,
+    unordered,
+)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("overlay", PLATFORMS)
+def test_overlay_keeps_the_rule(overlay: str, rule: Rule, built: Cluster) -> None:
+    assert list(rule(built(overlay))) == []
+
+
+def test_each_service_is_scaled_in_production(built: Cluster) -> None:
+    documents = built("prod")
+    scaled = {d["spec"]["scaleTargetRef"]["name"] for d in of(documents, *AUTOSCALERS)}
+    assert scaled == {d["metadata"]["name"] for d in services(documents)}
+
+
+def orders(documents: Documents) -> Any:
+    return next(d for d in services(documents) if d["metadata"]["name"] == "orders")
+
+
+def app(documents: Documents) -> Any:
+    return template(orders(documents))["spec"]["containers"][0]
+
+
+def drop(documents: Documents, kind: str, called: str) -> None:
+    documents[:] = [d for d in documents if name(d) != f"{kind}/{called}"]
+
+
+def annotations(documents: Documents) -> Any:
+    return template(orders(documents))["metadata"]["annotations"]
+
+
+def pod(documents: Documents) -> Any:
+    return template(orders(documents))["spec"]
+
+
+def budget_of_all(documents: Documents) -> None:
+    second = {"matchLabels": {"app.kubernetes.io/part-of": "waybill"}}
+    documents.append(
+        {
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "all"},
+            "spec": {"maxUnavailable": 1, "selector": second},
+        }
+    )
+
+
+BROKEN: dict[str, tuple[Rule, Callable[[Documents], object]]] = {
+    "latest": (floating_images, lambda d: app(d).update(image="waybill/orders:latest")),
+    "no tag": (floating_images, lambda d: app(d).update(image="localhost:5000/waybill/orders")),
+    "no limit": (unbounded, lambda d: app(d)["resources"]["limits"].pop("memory")),
+    "no limit of an init container": (
+        unbounded,
+        lambda d: pod(d)["initContainers"][0]["resources"].pop("limits"),
+    ),
+    "no limit of the sidecar": (
+        unbounded,
+        lambda d: annotations(d).pop("dapr.io/sidecar-memory-limit"),
+    ),
+    "no readiness": (unprobed, lambda d: app(d).pop("readinessProbe")),
+    "restart for want of a database": (
+        restarted_for_others,
+        lambda d: app(d)["livenessProbe"]["httpGet"].update(path="/health"),
+    ),
+    "root": (powerful_pods, lambda d: pod(d)["securityContext"].pop("runAsNonRoot")),
+    "any system call": (powerful_pods, lambda d: pod(d)["securityContext"].pop("seccompProfile")),
+    "token of the API server": (
+        powerful_pods,
+        lambda d: pod(d).pop("automountServiceAccountToken"),
+    ),
+    "node's network": (powerful_pods, lambda d: pod(d).update(hostNetwork=True)),
+    "node's files": (
+        powerful_pods,
+        lambda d: pod(d).update(volumes=[{"name": "x", "hostPath": {"path": "/"}}]),
+    ),
+    "writable root": (
+        powerful_containers,
+        lambda d: app(d)["securityContext"].pop("readOnlyRootFilesystem"),
+    ),
+    "capabilities": (powerful_containers, lambda d: app(d)["securityContext"].pop("capabilities")),
+    "escalation": (
+        powerful_containers,
+        lambda d: app(d)["securityContext"].pop("allowPrivilegeEscalation"),
+    ),
+    "no budget": (undisrupted, lambda d: drop(d, "PodDisruptionBudget", "orders")),
+    "two budgets": (undisrupted, budget_of_all),
+    "open network": (undenied, lambda d: drop(d, "NetworkPolicy", "default-deny")),
+    "another namespace": (misplaced, lambda d: orders(d)["metadata"].update(namespace="default")),
+    "missing secret": (dangling, lambda d: drop(d, "Secret", "orders-db")),
+    "missing token": (dangling, lambda d: drop(d, "Secret", "app-api-token")),
+    "missing configuration": (dangling, lambda d: drop(d, "Configuration", "waybill")),
+    "missing account": (dangling, lambda d: drop(d, "ServiceAccount", "orders")),
+    "told password": (
+        told_secrets,
+        lambda d: app(d)["env"].append({"name": "SMTP_PASSWORD", "value": "secret"}),
+    ),
+    "password in a ConfigMap": (
+        told_secrets,
+        lambda d: of(d, "ConfigMap")[0]["data"].update(URL="amqp://waybill:secret@rabbitmq"),
+    ),
+    "service that leads nowhere": (
+        deaf_services,
+        lambda d: of(d, "Service")[0]["spec"].update(selector={"app": "none"}),
+    ),
+    "service at another port": (
+        deaf_services,
+        lambda d: of(d, "Service")[0]["spec"]["ports"][0].update(targetPort="https"),
+    ),
+    "short grace": (cut_off, lambda d: pod(d).update(terminationGracePeriodSeconds=10)),
+    "impatient sidecar": (
+        cut_off,
+        lambda d: annotations(d).update({"dapr.io/graceful-shutdown-seconds": "5"}),
+    ),
+    "sidecar that ends first": (
+        cut_off,
+        lambda d: annotations(d).pop("dapr.io/enable-native-sidecar"),
+    ),
+    "number of replicas": (fixed_in_size, lambda d: orders(d)["spec"].update(replicas=2)),
+    "scaled by the sidecar": (
+        fixed_in_size,
+        lambda d: of(d, "HorizontalPodAutoscaler")[0]["spec"].update(
+            metrics=[{"type": "Resource", "resource": {"name": "cpu"}}]
+        ),
+    ),
+    "all on one node": (huddled, lambda d: pod(d).pop("topologySpreadConstraints")),
+    "app before its schema": (unordered, lambda d: pod(d).pop("initContainers")),
+    "no migration": (unordered, lambda d: drop(d, "Job", "orders-migration")),
+    "migration that stays": (
+        unordered,
+        lambda d: [j["spec"].pop("ttlSecondsAfterFinished") for j in of(d, "Job")],
+    ),
+    "job without an end": (
+        unordered,
+        lambda d: of(d, "Job")[0]["spec"].pop("activeDeadlineSeconds"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_mistake_is_found(mistake: str, cluster: Cluster) -> None:
+    rule, break_it = BROKEN[mistake]
+    documents = cluster("local")
+    break_it(documents)
+    assert list(rule(documents))
+
+
+def test_every_rule_has_a_mistake() -> None:
+    assert {rule for rule, _ in BROKEN.values()} == set(RULES)
