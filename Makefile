@@ -8,10 +8,10 @@ SYNCED := .venv/.synced
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status doctor test faults faults-quick faults-table lint format clean
+.PHONY: help demo up down status doctor test faults faults-quick faults-table test-k8s lint format clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(SYNCED) ## Watch orders go from checkout to doorstep; Ctrl-C ends it
 	@$(BIN)/waybill demo
@@ -30,7 +30,7 @@ doctor: $(SYNCED) ## Check this machine, and name the fix for what is wrong
 
 test: $(SYNCED) ## Run all tests: first each service for itself, then the whole platform
 	@$(BIN)/waybill prepare
-	@$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not e2e and not fault" --cov --cov-report=term
+	@$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not e2e and not fault and not k8s" --cov --cov-report=term
 	@$(BIN)/pytest -q -m e2e
 	@$(BIN)/pytest -q tests/faults -m "fault and quick"
 
@@ -47,6 +47,9 @@ faults: $(SYNCED) ## Every fault twenty times and an hour of random ones; goes o
 
 faults-table: $(SYNCED) ## Print what the faults have shown so far, as Markdown
 	@PYTHONPATH=tests $(BIN)/python -m faults.report
+
+test-k8s: $(SYNCED) ## Run the platform in a Kubernetes cluster, and test it there; as root
+	@$(BIN)/waybill cluster test
 
 lint: $(SYNCED) ## Check style, types and the boundaries between packages
 	@$(BIN)/ruff check

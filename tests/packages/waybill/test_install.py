@@ -61,7 +61,7 @@ def test_a_runtime_path_that_was_chosen_comes_first(
 
 def test_the_versions_to_build_are_those_that_the_modules_pin() -> None:
     assert go_build.RUNTIME_VERSION.startswith(install.SERIES)
-    assert go_build.pinned("dapr", "github.com/dapr/cli") == go_build.CLI_VERSION
+    assert go_build.pinned(go_build.CLI, "github.com/dapr/cli") == go_build.CLI_VERSION
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -22,6 +22,9 @@ _POLL_SECONDS = 0.25
 _STOP_SECONDS = 90
 
 
+_UP = (sys.executable, "-m", "waybill", "up")
+
+
 @asynccontextmanager
 async def platform(project: Project, console: Console) -> AsyncGenerator[None]:
     """The platform that runs already, or one for the length of the block.
@@ -29,14 +32,14 @@ async def platform(project: Project, console: Console) -> AsyncGenerator[None]:
     One that was started here goes down with this process, however this process ends.
     """
     if lock.holder(project):
-        await _wait_ready(project, console, None)
+        await wait_ready(project, console, None)
         yield
         return
     lifeline, grip = os.pipe()
-    child = _spawn(project, lifeline)
+    child = spawn(project, _UP, lifeline)
     os.close(lifeline)
     try:
-        await _wait_ready(project, console, child)
+        await wait_ready(project, console, child)
         yield
     finally:
         os.close(grip)
@@ -46,9 +49,9 @@ async def platform(project: Project, console: Console) -> AsyncGenerator[None]:
 
 async def start(project: Project, console: Console) -> None:
     """Leaves the platform running; returns when it is ready, or raises what it met."""
-    child = _spawn(project)
+    child = spawn(project, _UP)
     try:
-        await _wait_ready(project, console, child)
+        await wait_ready(project, console, child)
     except PlatformError:
         await stop(project, console)
         raise
@@ -66,9 +69,11 @@ async def stop(project: Project, console: Console) -> bool:
     return supervisor is not None or ended > 0
 
 
-def _spawn(project: Project, lifeline: int | None = None) -> subprocess.Popen[bytes]:
+def spawn(
+    project: Project, argv: Sequence[str], lifeline: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts a supervisor that outlives this process, unless it holds the other end of a pipe."""
     project.logs.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "waybill", "up"]
     inherited = () if lifeline is None else (lifeline,)
     options = [option for fd in inherited for option in ("--lifeline", str(fd))]
     with project.log("supervisor").open("wb") as log:
@@ -90,10 +95,13 @@ class _Seen:
     stages: list[Stage]
 
 
-async def _wait_ready(
+async def wait_ready(
     project: Project, console: Console, child: subprocess.Popen[bytes] | None
 ) -> None:
-    """Unbounded on purpose: each stage has its own deadline, and its end is noticed here."""
+    """Unbounded on purpose: each stage has its own deadline, and its end is noticed here.
+
+    Without a `child` the supervisor is somebody else's.
+    """
     seen = _Seen([])
     with display(console, lambda: seen.stages):
         while True:

@@ -10,8 +10,10 @@ from rich.text import Text
 
 from waybill.commands import (
     backup,
+    cluster,
     dead_letters,
     demo,
+    deploy,
     doctor,
     lifecycle,
     load,
@@ -35,6 +37,8 @@ app.add_typer(verify.commands)
 app.add_typer(replay.commands)
 app.add_typer(dead_letters.commands)
 app.add_typer(backup.commands)
+app.add_typer(cluster.commands, name="cluster")
+app.add_typer(deploy.commands)
 
 
 def main() -> None:

@@ -45,11 +45,12 @@ class _RunFile(BaseModel):
 @dataclass(frozen=True)
 class Project:
     root: Path
+    state_folder: Path = Path(".waybill")
 
     @property
     def state(self) -> Path:
         """Everything a run leaves behind; removed by `waybill clean`."""
-        return self.root / _STATE
+        return self.root / self.state_folder
 
     def former_state(self, name: str) -> Path:
         """Where a state goes that another one takes the place of."""

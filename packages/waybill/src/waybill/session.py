@@ -2,13 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.text import Text
 
-from waybill import control, leftovers, lock, startup
+from waybill import control, leftovers, lock
 from waybill.errors import PlatformError
 from waybill.progress import Stage, display
 from waybill.project import Project
@@ -18,7 +19,10 @@ from waybill.urls import urls
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def run(project: Project, console: Console, lifeline: int | None = None) -> int:
+Start: TypeAlias = Callable[[Project, Supervisor], Coroutine[Any, Any, None]]
+
+
+async def run(project: Project, console: Console, start: Start, lifeline: int | None = None) -> int:
     """Starts the platform and keeps it up until it is told to stop; the exit code.
 
     `lifeline` is a pipe that somebody holds open: when it closes, the platform goes down too.
@@ -28,15 +32,19 @@ async def run(project: Project, console: Console, lifeline: int | None = None) -
         stop = asyncio.Event()
         _listen(supervisor, stop, lifeline)
         async with control.serve(project, supervisor, stop):
-            return await _live(project, supervisor, stop, console)
+            return await _live(project, supervisor, start, stop, console)
 
 
 async def _live(
-    project: Project, supervisor: Supervisor, stop: asyncio.Event, console: Console
+    project: Project,
+    supervisor: Supervisor,
+    start: Start,
+    stop: asyncio.Event,
+    console: Console,
 ) -> int:
     try:
         with display(console, lambda: supervisor.board.stages):
-            await _start(project, supervisor, stop)
+            await _start(start(project, supervisor), stop)
         if supervisor.phase is Phase.READY:
             console.print(urls(project))
             console.print("Ctrl-C stops everything.", style="dim")
@@ -49,9 +57,9 @@ async def _live(
     return 1 if supervisor.error else 0
 
 
-async def _start(project: Project, supervisor: Supervisor, stop: asyncio.Event) -> None:
+async def _start(start: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
     """Ends early, and silently, when a stop is asked for meanwhile."""
-    starting = asyncio.create_task(startup.start(project, supervisor))
+    starting = asyncio.create_task(start)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

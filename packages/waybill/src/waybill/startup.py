@@ -81,7 +81,7 @@ async def _broker(project: Project, supervisor: Supervisor, secrets: PlatformSec
     with supervisor.board.stage("RabbitMQ") as stage:
         if rabbitmq.find_server() is None:
             stage.detail = f"installing the package {rabbitmq.PACKAGE}"
-            await debian.install(rabbitmq.PACKAGE, project.root, project.log("apt"))
+            await debian.install([rabbitmq.PACKAGE], project.root, project.log("apt"))
             stage.detail = ""
         epmd, node = rabbitmq.processes(project, secrets)
         await supervisor.bring_up(epmd)

@@ -1,6 +1,7 @@
 """The mail sink: what senders by SMTP are told, and what readers by HTTP see."""
 
 import asyncio
+import base64
 import smtplib
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -183,16 +184,22 @@ async def test_sender_must_log_in_where_a_password_is_set(start_sink: Start) -> 
         assert len(await sink.messages()) == 1
 
 
-async def test_plain_authentication_is_offered_without_tls(start_sink: Start) -> None:
-    def offered(port: int) -> dict[str, str]:
+async def test_authentication_without_tls_is_offered_as_sidecars_can_use_it(
+    start_sink: Start,
+) -> None:
+    def asked(port: int) -> tuple[dict[str, str], list[bytes]]:
         with smtplib.SMTP("127.0.0.1", port, "localhost", timeout=10) as smtp:
             smtp.ehlo()
-            return smtp.esmtp_features
+            _, user = smtp.docmd("AUTH", "LOGIN")
+            _, password = smtp.docmd(base64.b64encode(b"waybill").decode())
+            assert smtp.docmd(base64.b64encode(b"right").decode())[0] == 235
+            return smtp.esmtp_features, [base64.b64decode(user), base64.b64decode(password)]
 
     async with start_sink(user="waybill", password="right") as sink:
-        features = await asyncio.to_thread(offered, sink.smtp_port)
+        features, challenges = await asyncio.to_thread(asked, sink.smtp_port)
 
-    assert "PLAIN" in features["auth"]
+    assert "PLAIN" not in features["auth"]
+    assert challenges == [b"Username:", b"Password:"]
     assert "starttls" not in features
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from waybill import background, control, lock, project
+from waybill.cluster import namespaces
 from waybill.parts import unprivileged
 from waybill.processes import State
 from waybill.project import Project
@@ -45,9 +46,9 @@ def up(
         asyncio.run(background.start(here, console))
         console.print(urls(here))
         return
-    from waybill import session  # noqa: PLC0415  # every part of the platform: too slow for the others
+    from waybill import session, startup  # noqa: PLC0415  # every part of the platform: too slow for the others
 
-    raise typer.Exit(asyncio.run(session.run(here, console, lifeline)))
+    raise typer.Exit(asyncio.run(session.run(here, console, startup.start, lifeline)))
 
 
 @commands.command()
@@ -82,6 +83,7 @@ def clean() -> None:
     """Stop everything and remove all of its state, data and secrets included."""
     here = checkout()
     asyncio.run(background.stop(here, console))
+    namespaces.end(Project(here.root, namespaces.STATE))
     remove_state(here)
 
 

@@ -39,5 +39,5 @@ async def _prepare(here: Project) -> None:
 async def _install(here: Project, board: Board, package: str) -> None:
     with board.stage(package) as stage:
         stage.detail = "installing the package"
-        await debian.install(package, here.root, here.log("apt"))
+        await debian.install([package], here.root, here.log("apt"))
         stage.detail = "installed"

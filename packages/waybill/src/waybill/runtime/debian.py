@@ -1,8 +1,9 @@
-"""Installs a Debian package without starting the service that it brings."""
+"""Installs Debian packages without starting the services that they bring."""
 
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from waybill.errors import PlatformError
@@ -20,15 +21,18 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
 fi
 apt-get update
-apt-get install --yes --no-install-recommends "$1"
-if [ -d /run/systemd/system ]; then systemctl disable "$1"; fi
+apt-get install --yes --no-install-recommends "$@"
+if [ -d /run/systemd/system ]; then
+    dpkg --listfiles "$@" | sed -n 's|.*/systemd/system/\\([^/]*\\.service\\)$|\\1|p' |
+        xargs --no-run-if-empty systemctl disable
+fi
 """
 """policy-rc.d forbids the start at installation, `disable` the one at the next boot."""
 
 
-def command(package: str) -> str:
+def command(*packages: str) -> str:
     """What a person types."""
-    return f"sudo apt-get install --no-install-recommends {package}"
+    return f"sudo apt-get install --no-install-recommends {' '.join(packages)}"
 
 
 def can_install() -> bool:
@@ -36,22 +40,22 @@ def can_install() -> bool:
     return shutil.which("apt-get") is not None and _become_root() is not None
 
 
-async def install(package: str, root: Path, log: Path) -> None:
+async def install(packages: Sequence[str], root: Path, log: Path) -> None:
     """Raises a PlatformError that says what to type where we may not install."""
-    fix = command(package)
+    names, fix = ", ".join(packages), command(*packages)
     if shutil.which("apt-get") is None:
-        raise PlatformError(f"{package} is missing.", fix="install it with your package manager")
+        raise PlatformError(f"{names}: missing.", fix="install it with your package manager")
     become_root = _become_root()
     if become_root is None:
-        raise PlatformError(f"{package} is missing, and installing it needs root.", fix=fix)
+        raise PlatformError(f"{names}: missing, and installing it needs root.", fix=fix)
     installation = Command(
-        argv=[*become_root, "sh", "-c", _SCRIPT, "install", package],
+        argv=[*become_root, "sh", "-c", _SCRIPT, "install", *packages],
         cwd=root,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         log=log,
     )
     if await run(installation, _INSTALL_SECONDS) != 0:
-        raise PlatformError(f"Installing {package} failed:\n{last_lines(log)}", fix=fix)
+        raise PlatformError(f"Installing {names} failed:\n{last_lines(log)}", fix=fix)
 
 
 def _become_root() -> list[str] | None:

@@ -1,4 +1,4 @@
-"""Builds Dapr from the versions that the two Go modules beside this file pin."""
+"""Builds Go programs in versions that modules of ours pin: Dapr's are beside this file."""
 
 import asyncio
 import hashlib
@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,22 +29,19 @@ _OPTIONS = ("-v", "-trimpath")
 class Target:
     """One `go build`: how many packages it compiles, and the minutes it takes on two cores."""
 
-    module: str
+    module: Path
     programs: Sequence[str]
     options: Sequence[str]
     packages: int
     minutes: float
-
-    @property
-    def directory(self) -> Path:
-        return _MODULES / self.module
+    is_static: bool = False
 
 
-def pinned(module: str, requirement: str) -> str:
+def pinned(module: Path, requirement: str) -> str:
     """The version that a module of ours requires, without the leading v."""
     found = re.search(
-        rf"^\s*{re.escape(requirement)} v(\S+)",
-        (_MODULES / module / "go.mod").read_text(),
+        rf"^\s*(?:require )?{re.escape(requirement)} v(\S+)",
+        (module / "go.mod").read_text(),
         re.MULTILINE,
     )
     if found is None:
@@ -52,23 +49,29 @@ def pinned(module: str, requirement: str) -> str:
     return found[1]
 
 
-RUNTIME_VERSION = pinned("daprd", "github.com/dapr/dapr")
-CLI_VERSION = pinned("dapr", "github.com/dapr/cli")
+DAPR = _MODULES / "daprd"
+CLI = _MODULES / "dapr"
+RUNTIME_VERSION = pinned(DAPR, "github.com/dapr/dapr")
+CLI_VERSION = pinned(CLI, "github.com/dapr/cli")
 
 _BUILD_INFO = "github.com/dapr/dapr/pkg/buildinfo.version"
-TARGETS = (
-    Target(
-        module="daprd",
-        programs=[
-            f"github.com/dapr/dapr/cmd/{program}"
-            for program in ("daprd", "placement", "scheduler", "sentry")
-        ],
+
+
+def dapr(*programs: str) -> Target:
+    """Some of the programs that Dapr's runtime consists of."""
+    return Target(
+        module=DAPR,
+        programs=[f"github.com/dapr/dapr/cmd/{program}" for program in programs],
         options=["-tags=allcomponents", f"-ldflags=-s -w -X {_BUILD_INFO}={RUNTIME_VERSION}"],
         packages=3245,
         minutes=7,
-    ),
+    )
+
+
+TARGETS = (
+    dapr("daprd", "placement", "scheduler", "sentry"),
     Target(
-        module="dapr",
+        module=CLI,
         programs=["github.com/dapr/cli"],
         options=[f"-ldflags=-s -w -X main.version={CLI_VERSION}"],
         packages=1770,
@@ -77,18 +80,17 @@ TARGETS = (
 )
 
 
-def fingerprint() -> str:
+def fingerprint(targets: Iterable[Target]) -> str:
     """Names what a build would result in."""
-    pins = sorted(path for path in _MODULES.glob("*/go.*") if path.name in {"go.mod", "go.sum"})
+    pins = [target.module / name for target in targets for name in ("go.mod", "go.sum")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
 
 
-async def build(destination: Path, stage: Stage, log: Path) -> None:
+async def build(targets: Iterable[Target], destination: Path, stage: Stage, log: Path) -> None:
     """Compiles every program into `destination`; a PlatformError says what is missing."""
     _require_go()
-    for target in TARGETS:
+    for target in targets:
         await _build(target, destination, stage, log)
-    (destination / "cli").rename(destination / "dapr")
 
 
 def go_version() -> tuple[int, ...] | None:
@@ -103,12 +105,25 @@ def go_version() -> tuple[int, ...] | None:
     return tuple(int(number) for number in re.findall(r"\d+", answer.stdout))
 
 
+def source(module: Path, requirement: str) -> Path:
+    """Where the source of what a module of ours requires lies, once it was built."""
+    answer = subprocess.run(  # noqa: S603  # the Go command of the user
+        ["go", "list", "-m", "-f", "{{.Dir}}", requirement],  # noqa: S607  # see `_require_go`
+        cwd=module,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return Path(answer.stdout.strip())
+
+
 def _require_go() -> None:
     version = go_version()
     if version is None or version < OLDEST_GO:
         found = "none was found" if version is None else f"{'.'.join(map(str, version))} is too old"
         raise PlatformError(
-            f"Dapr has to be built from source here, which needs Go 1.21 or newer; {found}.",
+            f"This has to be built from source here, which needs Go 1.21 or newer; {found}.",
             fix="install Go from https://go.dev/dl, or Dapr from https://docs.dapr.io",
         )
 
@@ -117,8 +132,8 @@ async def _build(target: Target, destination: Path, stage: Stage, log: Path) -> 
     watcher = asyncio.create_task(_watch(target, stage, log, _size(log)))
     command = Command(
         argv=["go", "build", *_OPTIONS, *target.options, "-o", f"{destination}/", *target.programs],
-        cwd=target.directory,
-        env={**os.environ, "GOTOOLCHAIN": "auto", "GOFLAGS": "-mod=readonly"},
+        cwd=target.module,
+        env={**os.environ, **_environment(target)},
         log=log,
     )
     try:
@@ -128,6 +143,11 @@ async def _build(target: Target, destination: Path, stage: Stage, log: Path) -> 
         watcher.cancel()
         with suppress(asyncio.CancelledError):
             await watcher
+
+
+def _environment(target: Target) -> dict[str, str]:
+    static = {"CGO_ENABLED": "0"} if target.is_static else {}
+    return {"GOTOOLCHAIN": "auto", "GOFLAGS": "-mod=readonly", **static}
 
 
 async def _watch(target: Target, stage: Stage, log: Path, offset: int) -> None:

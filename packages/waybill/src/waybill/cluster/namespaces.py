@@ -1,0 +1,224 @@
+"""The world that a cluster lives in: its own network, mounts, processes and host name.
+
+Nothing in it has a way out, and it ends with its first process. Two things of the machine are
+shared all the same: its kernel's settings, which are shown to the kubelet as it would set them, and
+the cgroups, which `end` clears away.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from waybill import leftovers
+from waybill.errors import PlatformError
+from waybill.project import Project
+
+STATE = Path(".waybill/cluster")
+"""Within a checkout, as seen from outside of the cluster."""
+
+NODE = "node"
+NODE_ADDRESS = "10.240.0.10"
+CLUSTER_DNS = "10.96.0.10"
+SERVICES = "10.96.0.0/16"
+PODS = "10.244.0.0/24"
+
+_BRIDGE = "node0"
+_CGROUPS = Path("/sys/fs/cgroup")
+
+_TUNABLES = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1_000_000,
+    "kernel/keys/root_maxbytes": 25_000_000,
+}
+"""What the kubelet insists on, and would change for the whole machine."""
+
+
+def enter(project: Project) -> list[str]:
+    """The start of a command line that opens the namespaces of a new cluster."""
+    return [
+        *("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork"),
+        *("--kill-child=KILL", "--mount-proc", "--propagation", "private", "--"),
+        *("env", *(f"{name}={value}" for name, value in leftovers.marks(project).items())),
+    ]
+
+
+def join(pid: int, folder: Path) -> list[str]:
+    """The start of a command line that runs in the namespaces of a process, in `folder`."""
+    options = ("--net", "--mount", "--pid", "--uts", "--ipc")
+    return ["nsenter", "--target", str(pid), *options, f"--wdns={folder}", "--"]
+
+
+def furnish(project: Project) -> None:
+    """Done once, inside: files, network and settings as a node of a cluster wants them.
+
+    From here on the cluster's state is seen where that of a platform of `waybill up` would be.
+    """
+    _mount("--bind", str(project.root / STATE), str(project.state))
+    for folder in ("/run", "/var/log", "/var/lib/cni"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _mount("-t", "tmpfs", "tmpfs", folder)
+    _make_cgroups(project)
+    _pin_tunables(project.state / "tunables")
+    _replace("/etc/hosts", f"127.0.0.1 localhost\n{NODE_ADDRESS} {NODE}\n", project)
+    _replace("/etc/resolv.conf", _RESOLVER, project)
+    _mount("--make-rshared", "/")  # or the containers would not see the kubelet's volumes
+    _network()
+
+
+_RESOLVER = f"""\
+nameserver {CLUSTER_DNS}
+search svc.cluster.local cluster.local
+options ndots:5
+"""
+
+
+def reap_until_exit(child: int) -> int:
+    """The work of a first process: takes leave of orphans; the exit code of `child`."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+
+
+def end(project: Project) -> bool:
+    """Kills every process of a cluster, and with its first one its namespaces; False: none ran."""
+    members = list(_members(project))
+    for process in members:
+        with suppress(psutil.Error):
+            process.send_signal(signal.SIGKILL)
+    psutil.wait_procs(members, timeout=10)
+    _remove_cgroups(project)
+    return bool(members)
+
+
+def remains(project: Project) -> list[str]:
+    """What is left of a cluster that has ended; nothing, if all is well."""
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    return [
+        *(f"process {process.pid}" for process in _members(project)),
+        *(f"mount {line.split()[1]}" for line in mounts if f"{project.state}/" in line),
+        *(f"cgroup {folder}" for folder in _cgroups(project)),
+        *(f"interface {name}" for name in psutil.net_if_addrs() if name in (_BRIDGE, "cni0")),
+    ]
+
+
+def _members(project: Project) -> Iterator[psutil.Process]:
+    """By their mark; the kernel ends those without one, in containers, with the first process."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(leftovers.MARKER) == str(project.state):
+                yield process
+
+
+def first_process(project: Project) -> int:
+    """The pid, as seen from outside, of the process that the namespaces stand and fall with."""
+    for process in _members(project):
+        with suppress(psutil.Error):
+            if process.name() != "unshare" and _is_first(process.pid):
+                return process.pid
+    raise PlatformError("No cluster is running.", fix="waybill cluster up")
+
+
+def _is_first(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("NSpid:")]
+    return line.split()[-1] == "1" and len(line.split()) > 2  # noqa: PLR2004  # in two namespaces
+
+
+def cgroup(project: Project) -> str:
+    """The name of the cgroup, in each hierarchy, below which the kubelet makes all of its own."""
+    return f"waybill-{hashlib.sha256(str(project.root).encode()).hexdigest()[:8]}"
+
+
+def _hierarchies() -> list[Path]:
+    """One for each kind of resource, or one for all."""
+    if (_CGROUPS / "cgroup.controllers").exists():
+        return [_CGROUPS]
+    return [path for path in _CGROUPS.iterdir() if path.is_dir() and not path.is_symlink()]
+
+
+def _cgroups(project: Project) -> list[Path]:
+    found = [hierarchy / cgroup(project) for hierarchy in _hierarchies()]
+    return [path for path in found if path.is_dir()]
+
+
+def _make_cgroups(project: Project) -> None:
+    for hierarchy in _hierarchies():
+        with suppress(OSError):  # some hold processes only: the kubelet does not ask for them
+            (hierarchy / cgroup(project)).mkdir()
+        for setting in ("cpuset.cpus", "cpuset.mems"):
+            if hierarchy.name == "cpuset":
+                parent = (hierarchy / setting).read_text()
+                (hierarchy / cgroup(project) / setting).write_text(parent)
+
+
+def _remove_cgroups(project: Project) -> None:
+    for top in _cgroups(project):
+        for folder, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):  # busy for a moment: `remains` tells if it stays
+                Path(folder).rmdir()
+
+
+def _pin_tunables(folder: Path) -> None:
+    for name, value in _TUNABLES.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{value}\n")
+        _mount("--bind", str(file), f"/proc/sys/{name}")
+
+
+def _replace(name: str, content: str, project: Project) -> None:
+    """Shows another file in the place of one; a link may point into the `/run` that was."""
+    file = project.state / "files" / Path(name).name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content)
+    target = Path(name).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch()
+    _mount("--bind", str(file), str(target))
+
+
+def _network() -> None:
+    """The node's address is on a bridge, which has a carrier once something is plugged in."""
+    _run("hostname", NODE)
+    for line in f"""\
+        link set lo up
+        link add {_BRIDGE} type bridge
+        address add {NODE_ADDRESS}/24 dev {_BRIDGE}
+        link set {_BRIDGE} up
+        link add plug type veth peer name socket
+        link set plug master {_BRIDGE} up
+        link set socket up
+        route add default dev {_BRIDGE}
+    """.strip().splitlines():
+        _run("ip", *line.split())
+    if modprobe := shutil.which(
+        "modprobe"
+    ):  # where they are part of the kernel it has nothing to do
+        for module in ("overlay", "br_netfilter"):
+            subprocess.run([modprobe, module], check=False, capture_output=True)  # noqa: S603  # as above
+    for name in (
+        "ipv4/ip_forward",
+        "bridge/bridge-nf-call-iptables",
+        "ipv4/conf/all/route_localnet",
+    ):
+        Path(f"/proc/sys/net/{name}").write_text("1\n")
+
+
+def _mount(*arguments: str) -> None:
+    _run("mount", *arguments)
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True, stdout=sys.stdout)  # noqa: S603  # argv is ours

@@ -1,0 +1,151 @@
+"""What the cluster is made of: built from versions that modules of ours pin, or Debian's."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from waybill.errors import PlatformError
+from waybill.progress import Board, Stage
+from waybill.project import Project
+from waybill.runtime import debian, go_build
+from waybill.runtime.go_build import Target
+from waybill.runtime.install import alone, cache
+
+_MODULES = Path(__file__).parent / "go"
+_DEBIAN_CNI = Path("/usr/lib/cni")
+
+KUBERNETES_VERSION = go_build.pinned(_MODULES / "kubernetes", "k8s.io/kubernetes")
+DAPR_VERSION = go_build.RUNTIME_VERSION
+DAPR_SERVICES = ("operator", "injector", "sentry", "placement", "scheduler")
+
+
+def _kubernetes_version() -> str:
+    """As the linker writes it into the programs, which call themselves v0.0.0 otherwise."""
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    known = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    return " ".join(f"-X {package}.{k}={v}" for package in packages for k, v in known.items())
+
+
+TARGETS = {
+    "Kubernetes": Target(
+        module=_MODULES / "kubernetes",
+        programs=[
+            f"k8s.io/kubernetes/cmd/{program}"
+            for program in (
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-proxy",
+                "kube-scheduler",
+                "kubectl",
+                "kubelet",
+            )
+        ],
+        options=[f"-ldflags=-s -w {_kubernetes_version()}"],
+        packages=1700,
+        minutes=7,
+        is_static=True,
+    ),
+    "Dapr": go_build.dapr("daprd", *DAPR_SERVICES),
+    "Cluster tools": Target(
+        module=_MODULES / "tools",
+        programs=[
+            "github.com/coredns/coredns",
+            "helm.sh/helm/v3/cmd/helm",
+            "sigs.k8s.io/metrics-server/cmd/metrics-server",
+        ],
+        options=["-ldflags=-s -w"],
+        packages=1500,
+        minutes=4,
+        is_static=True,
+    ),
+}
+
+_CHART = "chart"
+"""Lies beside Dapr's programs, out of the same source."""
+
+_PACKAGES: Mapping[str, str] = {
+    "buildah": "buildah",
+    "containerd": "containerd",
+    "debootstrap": "debootstrap",
+    "etcd": "etcd-server",
+    "iptables": "iptables",
+    "runc": "runc",
+}
+"""Program → the Debian package that has it."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    built: Mapping[str, Path]
+
+    def __getitem__(self, name: str) -> str:
+        """The path of a program, or a PlatformError."""
+        path = self.built.get(name) or shutil.which(name)
+        if path is None:
+            raise PlatformError(f"{name} is missing.", fix="waybill cluster up")
+        return str(path)
+
+    @property
+    def folders(self) -> list[str]:
+        return sorted({str(path.parent) for path in self.built.values()})
+
+    @property
+    def network_plugins(self) -> Path:
+        return _DEBIAN_CNI
+
+    @property
+    def dapr_chart(self) -> Path:
+        return self.built[_CHART]
+
+
+def find() -> Programs:
+    """What is there; a program that is not raises when it is asked for."""
+    programs = (path for target in TARGETS.values() for path in _destination(target).glob("*"))
+    return Programs({path.name: path for path in programs if os.access(path, os.X_OK)})
+
+
+async def ensure(project: Project, board: Board) -> Programs:
+    """Builds and installs what is missing."""
+    if missing := _missing_packages():
+        with board.stage("Debian packages") as stage:
+            stage.detail = f"installing {', '.join(missing)}"
+            await debian.install(missing, project.root, project.log("apt"))
+            stage.detail = ", ".join(missing)
+    for name, target in TARGETS.items():
+        with board.stage(name) as stage:
+            await _build(target, stage, project.log(f"build-{target.module.name}"))
+            stage.detail = str(_destination(target))
+    return find()
+
+
+def _missing_packages() -> list[str]:
+    missing = [package for program, package in _PACKAGES.items() if not shutil.which(program)]
+    if not (_DEBIAN_CNI / "bridge").exists():
+        missing.append("containernetworking-plugins")
+    return missing
+
+
+def _destination(target: Target) -> Path:
+    """A different pin is a different directory, so an upgrade never mixes versions."""
+    return cache() / "cluster" / f"{target.module.name}-{go_build.fingerprint([target])}"
+
+
+async def _build(target: Target, stage: Stage, log: Path) -> None:
+    destination = _destination(target)
+    if destination.exists():
+        return
+    async with alone(destination.parent, stage):
+        if destination.exists():
+            return
+        draft = destination.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        await go_build.build([target], draft, stage, log)
+        if target.module == go_build.DAPR:
+            source = await asyncio.to_thread(go_build.source, target.module, "github.com/dapr/dapr")
+            shutil.copytree(source / "charts" / "dapr", draft / _CHART)
+        draft.rename(destination)

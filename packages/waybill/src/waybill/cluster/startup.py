@@ -1,0 +1,76 @@
+"""What is started in which order inside a new cluster: a node, Dapr, the platform."""
+
+import os
+
+from waybill.cluster import deploy, forward, images, programs
+from waybill.cluster.deploy import Target
+from waybill.cluster.node import CONTAINERD, Node
+from waybill.cluster.programs import DAPR_VERSION, Programs
+from waybill.errors import PlatformError
+from waybill.logs import last_lines
+from waybill.processes import Command, run
+from waybill.project import Project
+from waybill.supervisor import Supervisor
+from waybill.waiting import until
+
+_NODE_SECONDS = 60
+_IMPORT_SECONDS = 300
+
+
+async def start(project: Project, supervisor: Supervisor) -> None:
+    """Returns when the platform is ready; a PlatformError says what is not, and why."""
+    available = programs.find()
+    node = Node(project, available)
+    await _control_plane(node, supervisor)
+    await _node(project, node, supervisor)
+    target = _target(project, node, available)
+    await deploy.install_dapr(target, supervisor.board)
+    await deploy.apply(target, supervisor.board)
+    await forward.start(project)
+    supervisor.keep_alive()
+
+
+async def _control_plane(node: Node, supervisor: Supervisor) -> None:
+    with supervisor.board.stage("Control plane"):
+        node.make_keys()
+        await supervisor.bring_up(node.etcd())
+        await supervisor.bring_up(node.api_server())
+        await supervisor.bring_up(node.controller_manager())
+        await supervisor.bring_up(node.scheduler())
+        await node.introduce()
+
+
+async def _node(project: Project, node: Node, supervisor: Supervisor) -> None:
+    with supervisor.board.stage("Node") as stage:
+        await supervisor.bring_up(node.containerd())
+        stage.detail = "loading the images"
+        await _load_images(project)
+        stage.detail = ""
+        for process in (node.kubelet(), node.proxy(), node.dns(), node.metrics()):
+            await supervisor.bring_up(process)
+        await until(node.is_ready, seconds=_NODE_SECONDS)
+
+
+def _target(project: Project, node: Node, available: Programs) -> Target:
+    registry = ("--set", f"global.registry={images.DAPR_REGISTRY},global.tag={DAPR_VERSION}")
+    return Target(
+        project,
+        node.kubectl,
+        helm=[available["helm"], "--kubeconfig", str(node.kubeconfig)],
+        chart=[str(available.dapr_chart), *registry],
+        overlay=images.OVERLAY,
+    )
+
+
+async def _load_images(project: Project) -> None:
+    command = Command(
+        argv=["sh", "-c", _LOAD, "load", str(images.layout()), CONTAINERD],
+        cwd=project.root,
+        env=dict(os.environ),
+        log=project.log("images"),
+    )
+    if await run(command, _IMPORT_SECONDS) != 0:
+        raise PlatformError(f"The images cannot be loaded:\n{last_lines(command.log)}")
+
+
+_LOAD = 'tar -C "$1" -cf - . | ctr --address "$2" --namespace k8s.io images import -'

@@ -1,0 +1,158 @@
+"""What the cluster's tests see of it, and do to it."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import aiohttp
+
+from waybill.cluster.deploy import NAMESPACE
+from waybill.cluster.kubectl import Kubectl
+from waybill.shop import Json, Person, Refused, Shop
+from waybill.waiting import until
+
+_PAUSE_SECONDS = 0.5
+_READY_SECONDS = 120
+
+
+class Cluster:
+    """The namespace that the platform runs in."""
+
+    def __init__(self) -> None:
+        self._kubectl = Kubectl("kubectl", ["--namespace", NAMESPACE])
+        self.run = self._kubectl.run
+        self.get = self._kubectl.get
+
+    async def pods(self, app: str) -> list[Json]:
+        """Those that are not on their way out."""
+        found = await self.get("pods", "--selector", f"app.kubernetes.io/name={app}")
+        return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+    async def pod(self, app: str) -> Json:
+        [pod] = await self.pods(app)
+        return pod
+
+    async def sidecar(self, app: str, path: str) -> tuple[int, Any]:
+        """What the sidecar of a pod answers to a GET by its service: the status, the JSON."""
+        pod = await self.pod(app)
+        answer = await self.run(
+            *("exec", pod["metadata"]["name"], "--container", "app", "--"),
+            *("python", "-c", _ASK_SIDECAR, path),
+        )
+        status, _, body = answer.partition(" ")
+        return int(status), json.loads(body)
+
+    async def kill(self, app: str, container: str) -> None:
+        """`kill -9` for the first process of a container, whose pod stays."""
+        pod = await self.pod(app)
+        before = restarts(pod, container)
+        await asyncio.to_thread(_kill, container_id(pod, container))
+
+        async def is_back() -> bool:
+            now = await self.pod(app)
+            return restarts(now, container) > before and is_ready(now)
+
+        await until(is_back, seconds=_READY_SECONDS, every=0.5)
+
+    async def delete(self, pod: Json, *options: str) -> None:
+        await self.run("delete", "pod", pod["metadata"]["name"], "--wait=false", *options)
+
+    async def evict(self, pod: str) -> None:
+        """As a drain of its node does it: by the budgets."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": NAMESPACE},
+        }
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+        await self.run("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
+
+    async def scale(self, app: str, replicas: int) -> None:
+        await self.run("scale", f"deployment/{app}", f"--replicas={replicas}")
+        await self.rolled_out(f"deployment/{app}")
+
+    async def rolled_out(self, workload: str) -> None:
+        """Returns when every pod of a deployment or stateful set is new and ready."""
+        timeout = f"--timeout={_READY_SECONDS}s"
+        await self.run("rollout", "status", workload, timeout, seconds=_READY_SECONDS + 10)
+
+
+_ASK_SIDECAR = """\
+import os, sys, urllib.error, urllib.request
+request = urllib.request.Request("http://127.0.0.1:3500" + sys.argv[1])
+request.add_header("dapr-api-token", os.environ["DAPR_API_TOKEN"])
+try:
+    answer = urllib.request.urlopen(request, timeout=30)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, (answer.read() or b"null").decode())
+"""
+
+
+def statuses(pod: Json) -> dict[str, Json]:
+    """Of all containers, a sidecar that is an init container included."""
+    status = pod["status"]
+    every = (*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ()))
+    return {container["name"]: container for container in every}
+
+
+def is_ready(pod: Json) -> bool:
+    conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True"
+
+
+def restarts(pod: Json, container: str) -> int:
+    return statuses(pod)[container]["restartCount"]
+
+
+def container_id(pod: Json, container: str) -> str:
+    return statuses(pod)[container]["containerID"].removeprefix("containerd://")
+
+
+def _kill(container: str) -> None:
+    ctr = ("ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
+    subprocess.run(ctr, check=True)  # noqa: S603  # in a cluster that the test owns
+
+
+@dataclass
+class Crowd:
+    """Customers who buy without a pause. Each request is sent once: nobody insists."""
+
+    shop: Shop
+    customers: Sequence[Person]
+    accepted: list[tuple[Person, Json]] = field(default_factory=list[tuple[Person, Json]])
+    failures: list[str] = field(default_factory=list[str])
+
+    async def buy(self, number: int) -> None:
+        customer = self.customers[number % len(self.customers)]
+        items = [{"sku": f"SKU-000{1 + number % 5}", "quantity": 1}]
+        try:
+            order = await self.shop.order(customer, items, key=str(uuid4()))
+        except (Refused, aiohttp.ClientError, TimeoutError) as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+        else:
+            self.accepted.append((customer, order))
+
+    async def shopping(self) -> None:
+        number = 0
+        while True:
+            await self.buy(number)
+            number += 1
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def all_tracked(self) -> bool:
+        for customer, order in self.accepted:
+            if not order.get("tracking_number"):
+                order.update(await self.shop.read_order(customer, order["id"]))
+            if not order["tracking_number"]:
+                return False
+        return True
+
+
+Shopping: TypeAlias = Callable[[], AbstractAsyncContextManager[Crowd]]
+Verified: TypeAlias = Callable[[], Awaitable[None]]

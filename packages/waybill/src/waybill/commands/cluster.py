@@ -1,0 +1,164 @@
+"""`cluster`: the platform in a Kubernetes cluster of its own, on this machine."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from waybill import background, cluster_secrets, lock
+from waybill.cluster import images, namespaces, programs
+from waybill.commands.lifecycle import checkout
+from waybill.errors import PlatformError
+from waybill.progress import Board, display
+from waybill.project import Project
+
+commands = typer.Typer(help="Run the platform in a Kubernetes cluster of its own, as root.")
+console = Console()
+
+_TESTS = ("-m", "pytest", "-q", "tests/cluster", "tests/e2e/test_order_life.py")
+
+
+@commands.command()
+def up() -> None:
+    """Build what is missing, start the cluster and leave it running."""
+    here = _cluster()
+    if lock.holder(here):
+        console.print("The cluster runs already; `waybill cluster status` shows it.")
+        return
+    asyncio.run(_prepare(here))
+    asyncio.run(_start(here))
+    console.print("`waybill cluster exec kubectl get pods` looks inside.")
+
+
+@commands.command()
+def down() -> None:
+    """End the cluster, and check that nothing is left of it."""
+    here = _cluster()
+    if not _end(here):
+        console.print("No cluster is running.")
+
+
+@commands.command()
+def status() -> None:
+    """Show the pods, and the processes beside them."""
+    here = _cluster()
+    _require(here)
+    raise typer.Exit(_run(here, ["kubectl", "get", "pods", "--all-namespaces"]))
+
+
+@commands.command(
+    "exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def execute(context: typer.Context) -> None:
+    """Run a command inside, such as kubectl, or `waybill verify` on the cluster's platform."""
+    here = _cluster()
+    _require(here)
+    raise typer.Exit(_run(here, context.args))
+
+
+@commands.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def test(context: typer.Context) -> None:
+    """Run the tests of the cluster, on the one that runs or one of their own.
+
+    What follows goes to pytest.
+    """
+    here = _cluster()
+    tests = [sys.executable, *_TESTS, *context.args]
+    if lock.holder(here):
+        raise typer.Exit(_run(here, tests))
+    asyncio.run(_prepare(here))
+    lifeline, grip = os.pipe()
+    try:
+        asyncio.run(_start(here, lifeline))
+        code = _run(here, tests)
+    finally:
+        _end(here)
+        os.close(grip)
+    raise typer.Exit(code)
+
+
+@commands.command(hidden=True)
+def node(lifeline: Annotated[int | None, typer.Option()] = None) -> None:
+    """The first process of the cluster's namespaces, and the supervisor that it looks after."""
+    from waybill import project, session  # noqa: PLC0415  # see lifecycle.up
+    from waybill.cluster import startup  # noqa: PLC0415
+
+    child = os.fork()
+    if child:
+        sys.exit(namespaces.reap_until_exit(child))
+    here = project.find()
+    namespaces.furnish(here)
+    sys.exit(asyncio.run(session.run(here, console, startup.start, lifeline)))
+
+
+async def _prepare(here: Project) -> None:
+    """Outside of the cluster, where there is a network."""
+    if os.geteuid() != 0:
+        raise PlatformError("A cluster needs root.", fix="sudo --preserve-env=HOME,PATH …")
+    here.logs.mkdir(parents=True, exist_ok=True)
+    board = Board()
+    with display(console, lambda: board.stages):
+        available = await programs.ensure(here, board)
+        cluster_secrets.write(here, here.root / cluster_secrets.FOLDER)
+        with board.stage("Images") as stage:
+            await images.ensure(here, available, stage)
+
+
+async def _start(here: Project, lifeline: int | None = None) -> None:
+    """With a lifeline the cluster ends as soon as nobody holds the other end of that pipe."""
+    _clear(here)
+    own = [sys.executable, "-m", "waybill", "cluster", "node"]
+    child = background.spawn(here, [*namespaces.enter(here), *own], lifeline)
+    try:
+        await background.wait_ready(here, console, child)
+    except BaseException:
+        _end(here)
+        raise
+
+
+def _end(here: Project) -> bool:
+    if not namespaces.end(here):
+        return False
+    _clear(here)
+    if left := namespaces.remains(here):
+        raise PlatformError("Something is left of the cluster:\n" + "\n".join(left))
+    return True
+
+
+def _clear(here: Project) -> None:
+    """All but the logs, and the secrets, which the manifests have."""
+    for path in here.state.glob("*"):
+        if path not in (here.logs, here.secrets):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _run(here: Project, argv: Sequence[str]) -> int:
+    """In the cluster's namespaces, where its own programs come first."""
+    first = namespaces.first_process(here)
+    folders = ":".join(programs.find().folders)
+    environment = {
+        **os.environ,
+        "PATH": f"{folders}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(here.root / ".waybill" / "pki" / "admin.kubeconfig"),
+    }
+    return subprocess.run(  # noqa: S603  # what the person typed
+        [*namespaces.join(first, here.root), *argv], env=environment, check=False
+    ).returncode
+
+
+def _require(here: Project) -> None:
+    if lock.holder(here) is None:
+        raise PlatformError("No cluster is running.", fix="waybill cluster up")
+
+
+def _cluster() -> Project:
+    return Project(checkout().root, namespaces.STATE)

@@ -1,0 +1,47 @@
+"""Pods come and go while customers buy, and no customer notices.
+
+daprd goes on calling an address for twenty seconds after it has learnt it, whatever becomes of the
+pod. So pods stay for longer than that after they were told to go.
+"""
+
+import asyncio
+
+import pytest
+from waybill.cluster.testing import Cluster, Shopping, Verified
+from waybill.waiting import until
+
+pytestmark = [pytest.mark.k8s, pytest.mark.timeout(300)]
+
+ROLLED_OUT = ("catalog", "orders", "users")
+EVICTED = "inventory"
+FIRST_CALL = "/v1.0/invoke/users/method/.well-known/jwks.json"
+
+
+async def test_rollouts_and_an_eviction_fail_no_order(
+    cluster: Cluster, shopping: Shopping, verified: Verified
+) -> None:
+    await cluster.scale(EVICTED, 2)
+    evicted = (await cluster.pods(EVICTED))[0]["metadata"]["name"]
+    before = [(await cluster.pod(app))["metadata"]["name"] for app in ROLLED_OUT]
+    caller = (await cluster.pod("tracking"))["metadata"]["name"]
+    assert (await cluster.sidecar("tracking", FIRST_CALL))[0] == 200
+
+    async with shopping() as crowd:
+        await cluster.evict(evicted)
+        await cluster.run("rollout", "restart", *(f"deployment/{app}" for app in ROLLED_OUT))
+        for app in (*ROLLED_OUT, EVICTED):
+            await cluster.rolled_out(f"deployment/{app}")
+        await asyncio.gather(*(has_gone(cluster, pod) for pod in (evicted, *before)))
+
+    assert crowd.failures == []
+    assert (await cluster.pod("tracking"))["metadata"]["name"] == caller
+    assert (await cluster.sidecar("tracking", FIRST_CALL))[0] == 200
+    await cluster.scale(EVICTED, 1)
+    await verified()
+
+
+async def has_gone(cluster: Cluster, name: str) -> None:
+    async def gone() -> bool:
+        return not await cluster.run("get", "pod", name, "--ignore-not-found")
+
+    await until(gone, seconds=120, every=0.5)
