@@ -19,6 +19,7 @@ from waybill import control
 from waybill.commands.verify import settled_verdicts
 from waybill.credentials import load as load_secrets
 from waybill.load import outcomes
+from waybill.load.client import NO_ANSWER
 from waybill.load.driver import Load, Run
 from waybill.load.mix import Arrivals, Mix
 from waybill.parts import postgres
@@ -63,6 +64,11 @@ class Trial:
     @property
     def project(self) -> Project:
         return self.platform.project
+
+    @property
+    def statuses(self) -> set[str]:
+        """Of the errors that clients met, without what the platform calls them."""
+        return {a if a == NO_ANSWER else a.partition(" ")[0] for a in self.answers}
 
     @asynccontextmanager
     async def under_load(
