@@ -59,6 +59,7 @@ async def test_a_restart_that_outlasts_patience_puts_customers_off(platform: Pro
     assert await broken_promises(platform) == []
 
 
+@pytest.mark.timeout(600)
 async def test_twice_the_load_it_can_bear_costs_no_throughput(platform: Project) -> None:
     ratios: list[float] = []
     while max(ratios, default=0) < 0.9:

@@ -4,8 +4,9 @@ Accepting an order is the cheap part. What follows shares the machine with it, s
 accepted without end are what keeps those before them from being completed.
 """
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar
 
 from chassis.database import database
 from chassis.problems import Unavailable
@@ -20,6 +21,9 @@ ORDERS_UNDER_WAY = Gauge("orders_under_way", "Orders that wait for the platform'
 
 class TooManyOrders(Unavailable):
     """The platform has as much to do as it can; it takes the order a little later."""
+
+    # Half of the backlog is done by then; who asks sooner costs those who were taken.
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
 class Backlog:
