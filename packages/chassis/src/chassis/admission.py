@@ -5,7 +5,7 @@ import asyncio
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.problems import Unavailable, problem_response
+from chassis.problems import Unavailable, answer_to
 from chassis.settings import settings
 
 REFUSED = Counter("http_requests_refused_total", "Client requests that found no place.")
@@ -25,6 +25,10 @@ _ALWAYS_ADMITTED = (
     "/internal",
     "/.well-known",
 )
+
+
+class TooBusy(Unavailable):
+    """There is no place for another request."""
 
 
 class Admission:
@@ -82,10 +86,5 @@ class Admission:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     REFUSED.inc()
-    refusal = problem_response(
-        Unavailable.status,
-        "Too much is asked at the moment; try again.",
-        Unavailable.headers,
-        type="urn:waybill:problem:too-busy",
-    )
+    refusal = answer_to(TooBusy("Too much is asked at the moment; try again."))
     await refusal(scope, receive, send)

@@ -36,7 +36,7 @@ Subscriptions: TypeAlias = Mapping[type[Event], Handler]
 CONSUMED = Counter("events_consumed_total", "Events by what became of them.", ["topic", "outcome"])
 
 
-_KNOWN = frozenset(event.topic for event in ALL_EVENTS)
+_EVENTS = {event.topic: event for event in ALL_EVENTS}
 
 
 class Status(StrEnum):
@@ -92,11 +92,11 @@ def event_routes(subscriptions: Subscriptions) -> APIRouter:
 
 async def take_in(subscriptions: Subscriptions, entries: Sequence[Entry]) -> Outcomes:
     """Has events of all types take effect; the outcome of every entry by its id."""
-    by_topic = {event.topic: (event, handler) for event, handler in subscriptions.items()}
     outcomes: Outcomes = {}
     for topic, alike in _by_type(entries).items():
-        if topic in by_topic:
-            outcomes |= await consume(*by_topic[topic], alike)
+        event = _EVENTS.get(topic)
+        if event is not None and event in subscriptions:
+            outcomes |= await consume(event, subscriptions[event], alike)
         else:
             outcomes |= await _pass_over(topic, alike)
     return outcomes
@@ -118,7 +118,7 @@ async def _pass_over(topic: str, entries: Sequence[Entry]) -> Outcomes:
 
     A type that no contract knows is poison.
     """
-    if topic in _KNOWN:
+    if topic in _EVENTS:
         return {entry.entryId: Status.SUCCESS for entry in entries}
     reason = UnknownEventType(topic)
     return {entry.entryId: await _bury(topic, entry.event, reason) for entry in entries}
@@ -187,12 +187,11 @@ async def _handle_unseen(
 async def handle_alone(session: AsyncSession, subscriptions: Subscriptions, raw: Any) -> None:
     """What `consume` does with one event, in the caller's transaction; raises what refuses it."""
     [(topic, [entry])] = _by_type([Entry(entryId="", event=raw)]).items()
-    for event, handler in subscriptions.items():
-        if event.topic == topic:
-            await _handle_unseen(session, topic, handler, [_parse(event, entry)])
-            return
-    if topic not in _KNOWN:
+    event = _EVENTS.get(topic)
+    if event is None:
         raise UnknownEventType(topic)
+    if event in subscriptions:
+        await _handle_unseen(session, topic, subscriptions[event], [_parse(event, entry)])
 
 
 # One statement whatever the size of the batch, so that it is compiled once.
@@ -242,5 +241,5 @@ async def _bury(topic: str, raw: Any, error: Exception) -> Status:
         log.warning("dead_letter_not_recorded", topic=topic, error=repr(trouble))
         return Status.RETRY
     # A made-up type must not become a time series, nor break the page of metrics.
-    CONSUMED.labels(topic if topic in _KNOWN else "unknown", "refused").inc()
+    CONSUMED.labels(topic if topic in _EVENTS else "unknown", "refused").inc()
     return Status.SUCCESS

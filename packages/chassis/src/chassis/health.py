@@ -8,10 +8,11 @@ from sqlalchemy import func, select
 
 from chassis import drain
 from chassis.database import database
+from chassis.desk import IS_OPEN
 from chassis.probe import Probe
 from chassis.problems import Unavailable
 from chassis.sidecar import sidecar
-from chassis.tables import DeadLetter, LoggedEvent
+from chassis.tables import LoggedEvent
 
 OUTBOX_DEPTH = Gauge("outbox_depth", "Events committed and not yet published.")
 OUTBOX_AGE = Gauge("outbox_age_seconds", "Age of the oldest unpublished event.")
@@ -67,7 +68,7 @@ async def _measure_backlog() -> None:
     waiting = select(func.count(), oldest).where(LoggedEvent.published_at.is_(None))
     async with database.transaction() as session:
         depth, age = (await session.execute(waiting)).one()
-        letters = await session.scalar(select(func.count()).where(DeadLetter.resolution.is_(None)))
+        letters = await session.scalar(select(func.count()).where(IS_OPEN))
     OUTBOX_DEPTH.set(depth)
     OUTBOX_AGE.set(float(age or 0))
     DEAD_LETTERS.set(letters or 0)

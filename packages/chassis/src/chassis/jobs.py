@@ -31,6 +31,20 @@ class UnknownJob(NotFound):
     pass
 
 
+async def in_batches(step: Callable[[], Awaitable[int]], *, size: int, most: int) -> int:
+    """Repeats a step that does `size` at most until it does fewer, `most` times; how many in all.
+
+    What is left over then is the next tick's.
+    """
+    done = 0
+    for _ in range(most):
+        count = await step()
+        done += count
+        if count < size:
+            break
+    return done
+
+
 def job_routes(jobs: Sequence[Job]) -> APIRouter:
     """Where the sidecar brings the ticks. One that meets the one before it does nothing."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(require_app_token)])

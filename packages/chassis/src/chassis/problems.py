@@ -67,10 +67,16 @@ def _slug(problem: Problem) -> str:
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
 
 
+def answer_to(problem: Problem) -> JSONResponse:
+    kind = f"urn:waybill:problem:{_slug(problem)}"
+    return problem_response(
+        problem.status, problem.detail, problem.headers, type=kind, **problem.extra
+    )
+
+
 async def _problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)  # noqa: S101  # registered for this type only
-    kind = f"urn:waybill:problem:{_slug(error)}"
-    return problem_response(error.status, error.detail, error.headers, type=kind, **error.extra)
+    return answer_to(error)
 
 
 def _violations(errors: Sequence[Any]) -> list[dict[str, str]]:

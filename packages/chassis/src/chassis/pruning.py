@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import ColumnElement, CursorResult, Table, delete, select, tuple_
 
 from chassis.database import database
-from chassis.jobs import Job
+from chassis.jobs import Job, in_batches
 from chassis.settings import settings
 from chassis.tables import Base, IdempotencyKey, LoggedEvent, SeenEvent, first_id_at
 
@@ -31,16 +31,11 @@ async def prune() -> None:
 
 
 async def _empty(kind: type[Base], *old: ColumnElement[bool]) -> None:
-    """Batch by batch, each a transaction, so that no lock lasts; what is left is the next tick's.
+    """Each batch is a transaction, so that no lock lasts.
 
     What another transaction holds is passed over: replicas never wait for each other.
     """
-    deleted = 0
-    for _ in range(MOST_BATCHES):
-        count = await _delete_some(kind, old)
-        deleted += count
-        if count < BATCH:
-            break
+    deleted = await in_batches(lambda: _delete_some(kind, old), size=BATCH, most=MOST_BATCHES)
     if deleted:
         log.info("pruned", table=kind.__tablename__, rows=deleted)
 

@@ -1,14 +1,14 @@
 """By the clock: orders that nobody pays for end, and orders that wait in vain are prompted."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 from chassis.database import database
 from chassis.event_log import append, repeat
-from chassis.jobs import Job
+from chassis.jobs import Job, in_batches
 from contracts.orders import CancellationReason, OrderStatus
 from prometheus_client import Counter
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 SCHEDULE = "@every 15s"
 BATCH = 100
-MOST_BATCHES = 50  # a tick ends before the next but one; what is left over is the next one's
+MOST_BATCHES = 50  # a tick ends before the next but one
 IDS_LOGGED = 20
 
 EXPIRED = Counter("orders_expired_total", "Orders cancelled because nobody paid in time.")
@@ -28,18 +28,11 @@ PROMPTED = Counter("orders_prompted_total", "Prompts for the next step of an ord
 
 
 async def expire_unpaid() -> None:
-    await _in_batches(_expire_some)
+    await in_batches(_expire_some, size=BATCH, most=MOST_BATCHES)
 
 
 async def prompt_stalled() -> None:
-    await _in_batches(_prompt_some)
-
-
-async def _in_batches(step: Callable[[], Awaitable[int]]) -> None:
-    """Repeats a step that does at most `BATCH` orders until it finds fewer, or its turn is over."""
-    for _ in range(MOST_BATCHES):
-        if await step() < BATCH:
-            return
+    await in_batches(_prompt_some, size=BATCH, most=MOST_BATCHES)
 
 
 async def _expire_some() -> int:
