@@ -6,15 +6,13 @@ sidecars prove themselves with are made here, as no container could wait for tho
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from waybill import credentials, project
+from waybill.certificates import Pair, issue, named
 from waybill.credentials import PlatformSecrets, write_private
 from waybill.parts import rabbitmq
 from waybill.project import Project
@@ -70,29 +68,14 @@ def _files(project: Project, secrets: PlatformSecrets) -> Iterator[tuple[str, st
 
 def _certificates() -> Iterator[tuple[str, str]]:
     """An authority, which only signs, and the issuer below it that sentry signs with."""
-    root_key, issuer_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    root_name = _named("waybill root")
-    root = _authority(root_name, root_name, root_key, root_key, path_length=1)
-    issuer = _authority(_named("waybill issuer"), root_name, issuer_key, root_key, path_length=0)
-    key = issuer_key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    yield "issuer.key", key.decode()
-    yield "issuer.crt", _pem(issuer)
-    yield "ca.crt", _pem(root)  # the last: with it the three are complete
+    root = _authority("waybill root", path_length=1)
+    issuer = _authority("waybill issuer", path_length=0, by=root)
+    yield "issuer.key", issuer.key_pem
+    yield "issuer.crt", issuer.certificate_pem
+    yield "ca.crt", root.certificate_pem  # the last: with it the three are complete
 
 
-def _authority(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    signed_by: ec.EllipticCurvePrivateKey,
-    *,
-    path_length: int,
-) -> x509.Certificate:
-    now = datetime.now(UTC)
+def _authority(name: str, *, path_length: int, by: Pair | None = None) -> Pair:
     usage = x509.KeyUsage(
         key_cert_sign=True,
         crl_sign=True,
@@ -104,27 +87,8 @@ def _authority(
         encipher_only=False,
         decipher_only=False,
     )
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(signed_by, hashes.SHA256())
-    )
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+    constraints = x509.BasicConstraints(ca=True, path_length=path_length)
+    return issue(named(name), _LIFETIME, (constraints, True), (usage, True), by=by)
 
 
 if __name__ == "__main__":
