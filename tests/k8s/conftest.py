@@ -1,7 +1,7 @@
 """What the overlays come to: built by kustomize, each once, fresh for every test."""
 
+import asyncio
 import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -13,48 +13,35 @@ from typing import Any, TypeAlias
 import pytest
 import yaml
 from waybill import cluster_secrets
+from waybill.progress import Stage
 from waybill.project import Project
-from waybill.runtime.install import cache
+from waybill.runtime import manifest_tools
 
 Documents: TypeAlias = list[Any]
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / "k8s" / "tools"
 SOURCES = ("components", "dapr", "k8s", "run.yaml")
 OVERLAYS = ("dev", "local", "prod")
 ON_TOP_OF_PROD = ("canary", "blue-green", "istio", "kong")
 ALL = (*OVERLAYS, *(f"prod+{component}" for component in ON_TOP_OF_PROD), "argocd")
 
 
-def tool(name: str, package: str) -> Path:
-    """A program that a go.mod of `k8s/tools` pins, compiled the first time it is asked for.
-
-    Without Go, whichever version is installed.
-    """
-    if shutil.which("go") is None and (installed := shutil.which(name)):
-        return Path(installed)
-    module = TOOLS / name
-    fingerprint = hashlib.sha256((module / "go.sum").read_bytes()).hexdigest()[:16]
-    program = cache() / "tools" / fingerprint / name
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with (program.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            draft = program.with_suffix(".draft")
-            command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(draft), package]
-            env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-            subprocess.run(command, cwd=module, env=env, check=True)
-            draft.rename(program)
-    return program
+def tool(name: str) -> Path:
+    """`waybill prepare` builds it; so does the first test that asks."""
+    here = Project(ROOT)
+    here.logs.mkdir(parents=True, exist_ok=True)
+    log = here.log("build-manifest-tools")
+    asyncio.run(manifest_tools.ensure(here, Stage(name=name), log))
+    return manifest_tools.find(here, name)
 
 
 @pytest.fixture(scope="session")
 def kubeconform() -> Path:
-    return tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform")
+    return tool("kubeconform")
 
 
 def build(folder: Path) -> str:
-    program = tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")
+    program = tool("kustomize")
     command = [str(program), "build", str(folder)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr

@@ -1,6 +1,5 @@
 """Puts Dapr and the platform into a cluster, whichever it is; each after a dry run."""
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from waybill.logs import last_lines
 from waybill.processes import Command, run
 from waybill.progress import Board, Stage
 from waybill.project import Project
+from waybill.waiting import until
 
 NAMESPACE = "waybill"
 DAPR_NAMESPACE = "dapr-system"
@@ -89,11 +89,13 @@ async def _apply(target: Target, *options: str) -> None:
 
 
 async def _settled(kubectl: Kubectl, stage: Stage) -> None:
+    async def is_settled() -> bool:
+        waiting = await _not_ready(kubectl)
+        stage.detail = f"waiting for {', '.join(waiting)}"
+        return not waiting
+
     try:
-        async with asyncio.timeout(_PLATFORM_SECONDS):
-            while waiting := await _not_ready(kubectl):
-                stage.detail = f"waiting for {', '.join(waiting)}"
-                await asyncio.sleep(1)
+        await until(is_settled, seconds=_PLATFORM_SECONDS, every=1)
     except TimeoutError:
         pods = await kubectl.run("get", "pods", "--namespace", NAMESPACE)
         raise PlatformError(f"Not everything is ready:\n{pods}") from None

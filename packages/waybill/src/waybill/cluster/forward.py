@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from waybill import ports
+from waybill.cluster.deploy import NAMESPACE
 from waybill.project import Project
 
-NAMESPACE = "waybill"
 _CHUNK = 65_536
 
 

@@ -29,7 +29,7 @@ from waybill.parts import postgres
 from waybill.processes import Command, run
 from waybill.progress import Stage
 from waybill.project import Project
-from waybill.runtime.install import alone, cache
+from waybill.runtime.cached import alone, cache
 
 DAPR_REGISTRY = "localhost/dapr"
 OVERLAY = Path("k8s/overlays/local")

@@ -203,11 +203,9 @@ def _network() -> None:
         route add default dev {_BRIDGE}
     """.strip().splitlines():
         _run("ip", *line.split())
-    if modprobe := shutil.which(
-        "modprobe"
-    ):  # where they are part of the kernel it has nothing to do
-        for module in ("overlay", "br_netfilter"):
-            subprocess.run([modprobe, module], check=False, capture_output=True)  # noqa: S603  # as above
+    if modprobe := shutil.which("modprobe"):
+        for module in ("overlay", "br_netfilter"):  # which may be part of the kernel instead
+            subprocess.run([modprobe, module], check=False, capture_output=True)  # noqa: S603  # argv is ours
     for name in (
         "ipv4/ip_forward",
         "bridge/bridge-nf-call-iptables",

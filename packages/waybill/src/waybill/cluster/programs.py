@@ -5,14 +5,15 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from waybill.errors import PlatformError
 from waybill.progress import Board, Stage
 from waybill.project import Project
 from waybill.runtime import debian, go_build
+from waybill.runtime.cached import cache, once
 from waybill.runtime.go_build import Target
-from waybill.runtime.install import alone, cache
 
 _MODULES = Path(__file__).parent / "go"
 _DEBIAN_CNI = Path("/usr/lib/cni")
@@ -117,7 +118,8 @@ async def ensure(project: Project, board: Board) -> Programs:
             stage.detail = ", ".join(missing)
     for name, target in TARGETS.items():
         with board.stage(name) as stage:
-            await _build(target, stage, project.log(f"build-{target.module.name}"))
+            log = project.log(f"build-{target.module.name}")
+            await once(_destination(target), stage, partial(_fill, target, stage=stage, log=log))
             stage.detail = str(_destination(target))
     return find()
 
@@ -134,18 +136,8 @@ def _destination(target: Target) -> Path:
     return cache() / "cluster" / f"{target.module.name}-{go_build.fingerprint([target])}"
 
 
-async def _build(target: Target, stage: Stage, log: Path) -> None:
-    destination = _destination(target)
-    if destination.exists():
-        return
-    async with alone(destination.parent, stage):
-        if destination.exists():
-            return
-        draft = destination.with_suffix(".draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        await go_build.build([target], draft, stage, log)
-        if target.module == go_build.DAPR:
-            source = await asyncio.to_thread(go_build.source, target.module, "github.com/dapr/dapr")
-            shutil.copytree(source / "charts" / "dapr", draft / _CHART)
-        draft.rename(destination)
+async def _fill(target: Target, folder: Path, stage: Stage, log: Path) -> None:
+    await go_build.build([target], folder, stage, log)
+    if target.module == go_build.DAPR:
+        source = await asyncio.to_thread(go_build.source, target.module, "github.com/dapr/dapr")
+        shutil.copytree(source / "charts" / "dapr", folder / _CHART)

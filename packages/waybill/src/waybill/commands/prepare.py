@@ -10,7 +10,7 @@ from waybill import project
 from waybill.parts import rabbitmq
 from waybill.progress import Board, display
 from waybill.project import Project
-from waybill.runtime import debian, install
+from waybill.runtime import debian, install, manifest_tools
 
 commands = typer.Typer()
 console = Console()
@@ -20,7 +20,7 @@ BROWSERS = ("chromium", "google-chrome")
 
 @commands.command()
 def prepare() -> None:
-    """Install what is missing: the Dapr runtime, RabbitMQ, and a Chromium for the browser tests."""
+    """Install what is missing: the Dapr runtime, RabbitMQ, and what the tests need besides."""
     asyncio.run(_prepare(project.find()))
 
 
@@ -34,6 +34,8 @@ async def _prepare(here: Project) -> None:
             await _install(here, board, BROWSERS[0])
         with board.stage("Dapr runtime") as stage:
             await install.ensure(stage, here.log("dapr-install"))
+        with board.stage("Kustomize and kubeconform") as stage:
+            await manifest_tools.ensure(here, stage, here.log("build-manifest-tools"))
 
 
 async def _install(here: Project, board: Board, package: str) -> None:

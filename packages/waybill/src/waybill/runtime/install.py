@@ -4,25 +4,22 @@ What is installed is used if its version fits and never touched; what is missing
 outside the checkout, which `dapr` is pointed to by DAPR_RUNTIME_PATH.
 """
 
-import asyncio
-import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from waybill.errors import PlatformError
 from waybill.progress import Stage
 from waybill.runtime import go_build, prebuilt
+from waybill.runtime.cached import cache, once
 
 SERIES = "1.18"
 """Any patch of this release fits."""
 
 _PROGRAMS = ("daprd", "placement", "scheduler", "sentry")
-_LOCK_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,10 @@ async def ensure(stage: Stage, log: Path) -> DaprRuntime:
     """Finds or installs the runtime, and keeps `stage` telling what is happening and why."""
     runtime = find()
     if runtime is None:
-        async with alone(cache() / "dapr", stage):
-            runtime = find() or await _install(stage, log)
+        await once(_destination(), stage, lambda home: _fill(home, stage, log))
+        runtime = find()
+    if runtime is None:
+        raise PlatformError(f"What is in {_destination()} does not work.", fix=f"see {log}")
     stage.detail = f"{runtime.version} in {runtime.programs}"
     return runtime
 
@@ -65,11 +64,6 @@ def version_of(daprd: Path) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip()
-
-
-def cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "waybill"
 
 
 def _candidates() -> Iterator[Path]:
@@ -96,36 +90,9 @@ def _cli(programs: Path) -> Path | None:
     return Path(on_path) if on_path else None
 
 
-async def _install(stage: Stage, log: Path) -> DaprRuntime:
-    destination = _destination()
-    draft = destination.with_name(f"{destination.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    _programs(draft).mkdir(parents=True)
-    if not await prebuilt.download(_programs(draft), stage):
-        await go_build.build(go_build.TARGETS, _programs(draft), stage, log)
-        (_programs(draft) / "cli").rename(_programs(draft) / "dapr")
-    draft.rename(destination)
-    runtime = find()
-    if runtime is None:
-        raise PlatformError(f"What was installed in {destination} does not work.", fix=f"see {log}")
-    return runtime
-
-
-@asynccontextmanager
-async def alone(directory: Path, stage: Stage) -> AsyncGenerator[None]:
-    """Two checkouts that start at once must not build the same thing twice."""
-    directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # at once
-    with (directory / "lock").open("w") as lock:
-        async with asyncio.timeout(_LOCK_SECONDS):
-            while not _try_lock(lock.fileno()):
-                stage.detail = "waiting for another `waybill`, which is installing the same"
-                await asyncio.sleep(1)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+async def _fill(home: Path, stage: Stage, log: Path) -> None:
+    programs = _programs(home)
+    programs.mkdir(parents=True)
+    if not await prebuilt.download(programs, stage):
+        await go_build.build(go_build.TARGETS, programs, stage, log)
+        (programs / "cli").rename(programs / "dapr")
