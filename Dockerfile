@@ -13,13 +13,13 @@ RUN find . -type f ! -name pyproject.toml ! -name uv.lock -delete && find . -dep
 FROM ${PYTHON} AS packages
 ARG UV_VERSION=0.13.9
 ARG SOURCE_DATE_EPOCH=0
-ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy PYTHONHASHSEED=0
+ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_CACHE_DIR=/var/cache/uv PYTHONHASHSEED=0
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore uv==${UV_VERSION} \
  && { command -v strip || { apt-get update && apt-get install --yes --no-install-recommends binutils; }; }
 WORKDIR /app
 COPY --from=manifests /app ./
 ARG SERVICE
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv sync --locked --no-dev --no-install-workspace --package "${SERVICE}" \
  && find .venv -name '*.so' -exec strip --strip-unneeded {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /app/.venv \
