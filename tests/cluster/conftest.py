@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from waybill.cluster.namespaces import NODE
-from waybill.cluster.testing import Cluster, Crowd, Shopping, Verified
-from waybill.commands.verify import settled_verdicts
+from waybill.cluster.testing import Cluster, Crowd, Shopping
 from waybill.project import Project
 from waybill.shop import Shop
 from waybill.waiting import until
@@ -46,14 +45,3 @@ async def shopping(shop: Shop) -> Shopping:
         await until(crowd.all_tracked, seconds=_TRACKED_SECONDS, every=1)
 
     return crowd
-
-
-@pytest.fixture
-def verified(platform: Project) -> Verified:
-    """Fails unless every promise is kept: nothing lost, nothing twice, no dead letter."""
-
-    async def check() -> None:
-        broken = [verdict for verdict in await settled_verdicts(platform, 60) if not verdict.holds]
-        assert broken == []
-
-    return check

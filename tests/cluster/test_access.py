@@ -3,48 +3,31 @@
 from collections.abc import AsyncGenerator
 
 import pytest
-from waybill.cluster.testing import Cluster, is_ready
+from waybill.cluster.testing import Cluster, is_ready, pod_of_a_test
 from waybill.waiting import until
 
 pytestmark = [pytest.mark.k8s, pytest.mark.timeout(180)]
 
-STRANGER = """
-apiVersion: v1
-kind: Pod
-metadata:
-  name: stranger
-  labels: {app.kubernetes.io/name: stranger}
-  annotations:
-    dapr.io/enabled: "true"
-    dapr.io/app-id: stranger
-    dapr.io/config: waybill
-    dapr.io/api-token-secret: dapr-api-token
-    dapr.io/disable-builtin-k8s-secret-store: "true"
-    dapr.io/enable-native-sidecar: "true"
-    dapr.io/sidecar-seccomp-profile-type: RuntimeDefault
-spec:
-  terminationGracePeriodSeconds: 1
-  automountServiceAccountToken: false
-  securityContext:
-    runAsNonRoot: true
-    runAsUser: 65532
-    seccompProfile: {type: RuntimeDefault}
-  containers:
-    - name: app
-      image: localhost/waybill/users:dev
-      imagePullPolicy: Never
-      command: [sleep, infinity]
-      env:
-        - name: DAPR_API_TOKEN
-          valueFrom: {secretKeyRef: {name: dapr-api-token, key: token}}
-      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-"""
+SIDECAR = {
+    "dapr.io/enabled": "true",
+    "dapr.io/app-id": "stranger",
+    "dapr.io/config": "waybill",
+    "dapr.io/api-token-secret": "dapr-api-token",
+    "dapr.io/disable-builtin-k8s-secret-store": "true",
+    "dapr.io/enable-native-sidecar": "true",
+    "dapr.io/sidecar-seccomp-profile-type": "RuntimeDefault",
+}
+TOKEN = {
+    "name": "DAPR_API_TOKEN",
+    "valueFrom": {"secretKeyRef": {"name": "dapr-api-token", "key": "token"}},
+}
 
 
 @pytest.fixture(scope="module")
 async def stranger(cluster: Cluster) -> AsyncGenerator[str]:
     """A pod in the same namespace, with a sidecar and an identity, that nobody knows."""
-    await cluster.run("apply", "--filename", "-", stdin=STRANGER)
+    pod = pod_of_a_test("stranger", SIDECAR, env=[TOKEN])
+    await cluster.run("apply", "--filename", "-", stdin=pod)
 
     async def is_there() -> bool:
         return any(is_ready(pod) for pod in await cluster.pods("stranger"))

@@ -1,39 +1,25 @@
 """The pods as they really run: with the sidecar that Dapr put in, and within their limits."""
 
 import asyncio
-import json
 import signal
 
 import pytest
 from waybill.cluster.programs import DAPR_VERSION
-from waybill.cluster.testing import Cluster, is_ready, statuses
+from waybill.cluster.testing import Cluster, is_ready, pod_of_a_test, statuses
 from waybill.errors import PlatformError
 from waybill.project import Project
 from waybill.waiting import until
 
 pytestmark = [pytest.mark.k8s, pytest.mark.timeout(180)]
 
+IMAGE_MIB = 120
+LOOK = "du -smx /app | cut -f1; id -u; touch /app/here 2>/dev/null && echo yes || echo no"
+"""What the Dockerfile adds to its base lies in /app."""
+
 KILLED = 128 + signal.SIGKILL
 
-GREEDY = """
-apiVersion: v1
-kind: Pod
-metadata: {name: greedy, labels: {app.kubernetes.io/name: greedy}}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  securityContext:
-    runAsNonRoot: true
-    runAsUser: 65532
-    seccompProfile: {type: RuntimeDefault}
-  containers:
-    - name: app
-      image: localhost/waybill/users:dev
-      imagePullPolicy: Never
-      command: [python, -c, "x = bytearray(200 * 2**20); print(len(x))"]
-      resources: {limits: {memory: 64Mi, cpu: 200m}}
-      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-"""
+GREEDY = ["python", "-c", "x = bytearray(200 * 2**20); print(len(x))"]
+LIMITS = {"memory": "64Mi", "cpu": "200m"}
 
 
 async def test_every_service_runs_beside_the_sidecar_that_was_put_in(
@@ -46,6 +32,16 @@ async def test_every_service_runs_beside_the_sidecar_that_was_put_in(
             assert containers["daprd"]["ready"]
             assert containers["daprd"]["image"].endswith(f"daprd:{DAPR_VERSION}")
             assert is_ready(pod)
+
+
+async def test_an_image_adds_little_to_its_base_and_runs_as_nobody_without_writing(
+    platform: Project, cluster: Cluster
+) -> None:
+    for app in platform.apps:
+        size, user, written = (await cluster.inside(app.name, "sh", "-c", LOOK)).split()
+        assert int(size) < IMAGE_MIB, app.name
+        assert int(user) > 0
+        assert written == "no"
 
 
 async def test_a_sidecar_starts_before_its_service_and_outlives_it(cluster: Cluster) -> None:
@@ -67,7 +63,8 @@ async def test_a_component_that_is_scoped_to_others_is_not_there(cluster: Cluste
 
 
 async def test_a_container_that_takes_more_memory_than_it_may_is_ended(cluster: Cluster) -> None:
-    await cluster.run("apply", "--filename", "-", stdin=GREEDY)
+    pod = pod_of_a_test("greedy", command=GREEDY, resources={"limits": LIMITS})
+    await cluster.run("apply", "--filename", "-", stdin=pod)
     ended: list[int] = []
 
     async def has_ended() -> bool:
@@ -84,21 +81,6 @@ async def test_a_container_that_takes_more_memory_than_it_may_is_ended(cluster: 
 
 
 async def test_a_pod_that_may_more_than_the_namespace_allows_is_refused(cluster: Cluster) -> None:
-    privileged = json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "privileged"},
-            "spec": {
-                "containers": [
-                    {
-                        "name": "app",
-                        "image": "localhost/waybill/users:dev",
-                        "securityContext": {"privileged": True},
-                    }
-                ]
-            },
-        }
-    )
+    privileged = pod_of_a_test("privileged", securityContext={"privileged": True})
     with pytest.raises(PlatformError, match="violates PodSecurity"):
         await cluster.run("apply", "--filename", "-", stdin=privileged)

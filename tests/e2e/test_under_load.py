@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 from waybill import control
-from waybill.commands.verify import settled_verdicts
+from waybill.commands.verify import broken_promises
 from waybill.load.driver import Load
 from waybill.load.mix import Mix
 from waybill.load.report import Report
@@ -22,10 +22,6 @@ MEASURED_SECONDS = 20
 NOT_NOW = ("503 too-busy", "503 service-unavailable", "504 gateway-timeout")
 # Who else uses the machine in one of two phases spoils the comparison, not the platform.
 COMPARISONS = 3
-
-
-async def broken_promises(platform: Project) -> list[object]:
-    return [verdict for verdict in await settled_verdicts(platform, 60) if not verdict.holds]
 
 
 @pytest.mark.parametrize(

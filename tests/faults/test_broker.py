@@ -107,7 +107,7 @@ async def has_consumers(broker: Broker, usual: dict[str, int]) -> bool:
     ("alarm", "end"),
     [
         (["set_vm_memory_high_watermark", "0.00001"], ["set_vm_memory_high_watermark", "0.4"]),
-        (["set_disk_free_limit", "900TB"], ["set_disk_free_limit", "200MB"]),
+        (["set_disk_free_limit", "900000GB"], ["set_disk_free_limit", "200MB"]),
     ],
     ids=["memory", "disk"],
 )

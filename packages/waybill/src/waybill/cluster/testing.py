@@ -3,7 +3,7 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -39,13 +39,14 @@ class Cluster:
 
     async def sidecar(self, app: str, path: str) -> tuple[int, Any]:
         """What the sidecar of a pod answers to a GET by its service: the status, the JSON."""
-        pod = await self.pod(app)
-        answer = await self.run(
-            *("exec", pod["metadata"]["name"], "--container", "app", "--"),
-            *("python", "-c", _ASK_SIDECAR, path),
-        )
+        answer = await self.inside(app, "python", "-c", _ASK_SIDECAR, path)
         status, _, body = answer.partition(" ")
         return int(status), json.loads(body)
+
+    async def inside(self, app: str, *argv: str) -> str:
+        """What a command prints that runs in the service's container."""
+        pod = await self.pod(app)
+        return await self.run("exec", pod["metadata"]["name"], "--container", "app", "--", *argv)
 
     async def kill(self, app: str, container: str) -> None:
         """`kill -9` for the first process of a container, whose pod stays."""
@@ -155,4 +156,37 @@ class Crowd:
 
 
 Shopping: TypeAlias = Callable[[], AbstractAsyncContextManager[Crowd]]
-Verified: TypeAlias = Callable[[], Awaitable[None]]
+
+
+def pod_of_a_test(
+    name: str, annotations: Mapping[str, str] | None = None, **container: object
+) -> str:
+    """A manifest that the namespace admits; by default it stays until it is deleted."""
+    own = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    unprivileged = {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    app = {
+        "name": "app",
+        "image": "localhost/waybill/users:dev",
+        "imagePullPolicy": "Never",
+        "command": ["sleep", "infinity"],
+        "securityContext": own,
+    }
+    labels = {"app.kubernetes.io/name": name}
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels, "annotations": dict(annotations or {})},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 1,
+                "automountServiceAccountToken": False,
+                "securityContext": unprivileged,
+                "containers": [{**app, **container}],
+            },
+        }
+    )

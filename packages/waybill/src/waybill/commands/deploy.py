@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -33,16 +34,22 @@ def deploy(
     chart: Annotated[
         Path | None, typer.Option(help="A copy of Dapr's chart, instead of the published one.")
     ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Of the chart, such as global.registry=….")
+    ] = None,
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing, but for an empty namespace.")
     ] = False,
 ) -> None:
     """Install Dapr and the platform in a cluster of yours: a dry run first, then for real."""
-    asyncio.run(_deploy(_target(checkout(), context, overlay, chart), only_try=dry_run))
+    target = _target(checkout(), context, overlay, chart, settings or [])
+    asyncio.run(_deploy(target, only_try=dry_run))
 
 
-def _target(here: Project, context: str, overlay: Path, chart: Path | None) -> Target:
+def _target(
+    here: Project, context: str, overlay: Path, chart: Path | None, settings: Sequence[str]
+) -> Target:
     if missing := [name for name in ("kubectl", "helm") if not shutil.which(name)]:
         raise PlatformError(f"{' and '.join(missing)} cannot be found.", fix="install it")
     published = ["dapr", "--repo", _CHARTS, "--version", DAPR_VERSION]
@@ -50,7 +57,7 @@ def _target(here: Project, context: str, overlay: Path, chart: Path | None) -> T
         here,
         Kubectl("kubectl", ["--context", context]),
         helm=["helm", "--kube-context", context],
-        chart=[str(chart)] if chart else published,
+        chart=[*([str(chart)] if chart else published), *(f"--set={one}" for one in settings)],
         overlay=overlay,
     )
 

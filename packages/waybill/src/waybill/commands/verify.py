@@ -58,6 +58,11 @@ async def settled_verdicts(here: Project, wait: float) -> list[Verdict]:
         await asyncio.sleep(0.5)
 
 
+async def broken_promises(here: Project, wait: float = 60) -> list[Verdict]:
+    """The verdicts that do not hold, once everything has settled."""
+    return [verdict for verdict in await settled_verdicts(here, wait) if not verdict.holds]
+
+
 def _doubted(verdict: Verdict, snapshot: Snapshot) -> Verdict:
     """Nothing can be said of orders that are still under way, but that there are some."""
     if verdict.invariant.name != "I4" or not verdict.holds or not (late := under_way(snapshot)):

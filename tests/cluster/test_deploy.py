@@ -1,0 +1,45 @@
+"""`waybill deploy`, on a cluster that has it all already."""
+
+import os
+import sys
+
+import pytest
+from waybill.cluster import images, programs
+from waybill.cluster.programs import DAPR_VERSION
+from waybill.cluster.testing import Cluster
+from waybill.processes import Command, run
+from waybill.project import Project
+
+pytestmark = [pytest.mark.k8s, pytest.mark.timeout(300)]
+
+CONTEXT = "waybill"
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry-run", "for-real"])
+async def test_deploying_what_is_there_replaces_nothing(
+    platform: Project, cluster: Cluster, options: list[str]
+) -> None:
+    before = await templates(platform, cluster)
+    registry = f"--set=global.registry={images.DAPR_REGISTRY},global.tag={DAPR_VERSION}"
+    command = Command(
+        argv=[
+            *(sys.executable, "-m", "waybill", "deploy", "--context", CONTEXT),
+            *("--overlay", str(images.OVERLAY), "--chart", str(programs.find().dapr_chart)),
+            *(registry, *options),
+        ],
+        cwd=platform.root,
+        env=dict(os.environ),
+        log=platform.log("deploy"),
+    )
+    assert await run(command, seconds=240) == 0, command.log.read_text()
+    assert await templates(platform, cluster) == before
+
+
+async def templates(platform: Project, cluster: Cluster) -> dict[str, set[str]]:
+    """What the pods were made from; how many there are is the autoscaler's."""
+    return {
+        app.name: {
+            pod["metadata"]["labels"]["pod-template-hash"] for pod in await cluster.pods(app.name)
+        }
+        for app in platform.apps
+    }
