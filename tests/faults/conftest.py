@@ -11,7 +11,7 @@ from secrets import randbits
 import pytest
 from faults import report
 from faults.broker import open_broker
-from faults.subject import Platform
+from faults.subject import RATE, Platform
 from faults.trial import Trial
 from rich.console import Console
 from waybill import project
@@ -23,6 +23,7 @@ _FAILURE = pytest.StashKey[str]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--repeats", type=int, default=1, help="Run each fault so often.")
+    group.addoption("--rate", type=float, default=RATE, help="Orders a second.")
     group.addoption("--seed", type=int, help="Replay: the seed that a run printed.")
     group.addoption("--resume", action="store_true", help="Leave out what has passed already.")
     group.addoption("--soak-minutes", type=float, default=60, help="How long random faults last.")
@@ -71,7 +72,8 @@ async def hurt_platform(
 ) -> AsyncIterator[Platform]:
     if not request.config.getoption("--resume"):
         _results().unlink(missing_ok=True)
-    platform = Platform(project.find(), tmp_path_factory.mktemp("faults"))
+    rate = float(request.config.getoption("--rate") or RATE)
+    platform = Platform(project.find(), tmp_path_factory.mktemp("faults"), rate)
     try:
         await platform.start()
         yield platform

@@ -30,7 +30,8 @@ class Disk:
         }
 
     def make(self) -> None:
-        """Empty, whatever was on it."""
+        """Empty, in a new file: somebody may still hold the one before."""
+        self._image.unlink(missing_ok=True)
         with self._image.open("wb") as file:
             file.truncate(_BYTES)
         _run("mkfs.ext4", "-q", "-m", "0", str(self._image))
@@ -52,9 +53,13 @@ class Disk:
         _run("mount", *what, str(at))
         self._mounted.append(at)
 
-    def unmount(self) -> None:
+    def give_up(self) -> None:
+        """Whoever holds it still; for others it is gone."""
+        self._unmount("--lazy")
+
+    def _unmount(self, *how: str) -> None:
         while self._mounted:
-            _run("umount", str(self._mounted[-1]))
+            _run("umount", *how, str(self._mounted[-1]))
             self._mounted.pop()
 
     async def remount(self) -> None:
@@ -62,7 +67,7 @@ class Disk:
 
         async def unmounted() -> bool:
             try:
-                self.unmount()
+                self._unmount()
             except subprocess.CalledProcessError:
                 return False
             return True

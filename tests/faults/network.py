@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -47,9 +48,9 @@ def group_of(pids: Sequence[int]) -> Generator[None]:
     """Makes the processes' packets known to `meta cgroup`."""
     _CONTROLLER.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "cgroup", "-o", "net_cls", "none", _CONTROLLER], check=True)
-    group = _CONTROLLER / _TABLE
+    # The hierarchy is the machine's, so others may be there.
+    group = Path(tempfile.mkdtemp(prefix=f"waybill-{_TABLE}-", dir=_CONTROLLER))
     try:
-        group.mkdir(exist_ok=True)
         (group / "net_cls.classid").write_text(str(_CLASS))
         for pid in pids:
             (group / "cgroup.procs").write_text(str(pid))

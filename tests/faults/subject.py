@@ -12,6 +12,8 @@ from waybill.project import Project
 from waybill.seed import DEMO_GOODS, numbered_goods, seed
 from waybill.shop import open_shop
 
+RATE = 6.0
+"""Orders a second; about half of what two cores bear."""
 GOODS = numbered_goods(skus=5, stock=100_000)
 
 
@@ -22,8 +24,9 @@ class Platform:
     filled and cut off.
     """
 
-    def __init__(self, project: Project, scratch: Path) -> None:
+    def __init__(self, project: Project, scratch: Path, rate: float = RATE) -> None:
         self.project = project
+        self.rate = rate
         self.failpoints = scratch / "failpoints"
         self.clocks = clock.Clocks(scratch / "clocks")
         self.disk: disk.Disk | None = None
@@ -43,7 +46,7 @@ class Platform:
             lifecycle.remove_state(self.project)
             self.disk = disk.Disk(self._scratch / "disk.img", self.project)
             self.disk.make()
-            self._up.callback(self.disk.unmount)
+            self._up.callback(self.disk.give_up)
         console = Console(force_terminal=False)
         await self._up.enter_async_context(background.platform(self.project, console))
         ledger.path_of(self.project).touch()  # nothing is acknowledged yet

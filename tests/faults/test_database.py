@@ -1,11 +1,11 @@
 """The database server dies, and with it all that the nine services stand on."""
 
 import asyncio
-import os
 import signal
 from contextlib import suppress
 
 import aiohttp
+import psutil
 import pytest
 from faults.trial import Trial
 from waybill.shop import Person, Refused
@@ -62,11 +62,20 @@ async def test_power_is_lost_under_database_and_broker(trial: Trial) -> None:
         pids = [await trial.pid(name) for name in victims]
         async with trial.blow("power lost"):
             disk.cut_power()
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            for process in [one for pid in pids for one in family(pid)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             await disk.remount()
             await asyncio.gather(*map(trial.returned, victims, pids))
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A server and its children, which without their parent may live on and hold the disk."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 @pytest.mark.timeout(600)

@@ -1,10 +1,10 @@
 """A consumer with too little of the machine: its queue waits, and its memory stays bounded."""
 
 import asyncio
-import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -33,7 +33,7 @@ async def test_a_consumer_gets_a_twentieth_of_a_processor_and_little_memory(tria
 
 @contextmanager
 def limited(pids: Sequence[int]) -> Generator[None]:
-    name = f"waybill-faults-{os.getpid()}"
+    name = f"waybill-faults-{uuid4()}"  # the hierarchies are the machine's
     cpu, memory = CONTROLLERS / "cpu" / name, CONTROLLERS / "memory" / name
     groups = (cpu, memory)
     for group in groups:

@@ -28,8 +28,6 @@ from waybill.project import Project
 from waybill.shop import Shop
 from waybill.waiting import until
 
-RATE = 6.0
-"""Orders a second; about half of what two cores bear."""
 MIX = Mix(buying=1, newcomers=0.01, declined=0.02, requires_action=0.01, unapproved=0, timeout=0)
 CUSTOMERS = 8
 MEASURED_ORDERS = 60
@@ -78,7 +76,7 @@ class Trial:
         load = Load(
             project=self.project,
             goods=[item.sku for item in GOODS],
-            rate=RATE,
+            rate=self.platform.rate,
             arrivals=Arrivals.EVEN,
             seed=self.seed,
             mix=mix,
@@ -99,7 +97,9 @@ class Trial:
         if self.platform.usual is None:
             await run.accepted_at_least(MEASURED_ORDERS)
             times = await completions(self.project, begun)
-            self.platform.usual = min(RATE, len(times[len(times) // 2 :]) / _span(times))
+            self.platform.usual = min(
+                self.platform.rate, len(times[len(times) // 2 :]) / _span(times)
+            )
         usual = self.platform.usual
 
         async def flowing() -> bool:
@@ -129,7 +129,7 @@ class Trial:
                 times = await completions(self.project, at)
             except (OSError, asyncpg.PostgresError, TimeoutError):
                 return False
-            start = back_at(times, at, self.platform.usual or RATE)
+            start = back_at(times, at, self.platform.usual or self.platform.rate)
             found[:] = [] if start is None else [(start - at).total_seconds()]
             return bool(found)
 
