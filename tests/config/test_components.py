@@ -14,7 +14,7 @@ LOSSLESS = {
     "durable": "true",
     "deletedWhenUnused": "false",
     "deliveryMode": "2",
-    "publisherConfirm": "true",
+    "publisherConfirm": "false",  # it cannot tell of a loss, and may hang for ever
     "autoAck": "false",
     "requeueInFailure": "true",
     "concurrencyMode": "parallel",

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from secrets import randbits
+from tempfile import TemporaryDirectory
 
 import pytest
 from faults import report
@@ -67,18 +68,17 @@ def _done() -> set[str]:
 
 
 @pytest.fixture(scope="session")
-async def hurt_platform(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Platform]:
+async def hurt_platform(request: pytest.FixtureRequest) -> AsyncIterator[Platform]:
     if not request.config.getoption("--resume"):
         _results().unlink(missing_ok=True)
     rate = float(request.config.getoption("--rate") or RATE)
-    platform = Platform(project.find(), tmp_path_factory.mktemp("faults"), rate)
-    try:
-        await platform.start()
-        yield platform
-    finally:
-        await platform.stop()
+    with TemporaryDirectory(prefix="waybill-faults-", ignore_cleanup_errors=True) as scratch:
+        platform = Platform(project.find(), Path(scratch), rate)
+        try:
+            await platform.start()
+            yield platform
+        finally:
+            await platform.stop()
 
 
 @pytest.fixture
