@@ -5,25 +5,20 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 import yaml
+from k8s.manifests import ON_TOP_OF_PROD, PLATFORMS, Cluster, Documents
 from waybill import cluster_secrets
 from waybill.progress import Stage
 from waybill.project import Project
 from waybill.runtime import manifest_tools
 
-Documents: TypeAlias = list[Any]
-
 ROOT = Path(__file__).parents[2]
 SOURCES = ("components", "dapr", "k8s", "run.yaml")
-OVERLAYS = ("dev", "local", "prod")
-ON_TOP_OF_PROD = ("canary", "blue-green", "istio", "kong")
-ALL = (*OVERLAYS, *(f"prod+{component}" for component in ON_TOP_OF_PROD), "argocd")
+ALL = (*PLATFORMS, "argocd")
 
 
 def tool(name: str) -> Path:
@@ -87,12 +82,12 @@ def parsed(manifests: dict[str, str]) -> dict[str, Documents]:
 
 
 @pytest.fixture(scope="session")
-def built(parsed: dict[str, Documents]) -> Callable[[str], Documents]:
+def built(parsed: dict[str, Documents]) -> Cluster:
     """An overlay's documents, to be left as they are."""
     return lambda overlay: parsed[overlay]
 
 
 @pytest.fixture
-def cluster(parsed: dict[str, Documents]) -> Callable[[str], Documents]:
+def cluster(parsed: dict[str, Documents]) -> Cluster:
     """An overlay's documents, to break as a test likes."""
     return lambda overlay: deepcopy(parsed[overlay])

@@ -76,7 +76,6 @@ CUSTOM_KINDS: Mapping[str, tuple[str, set[str]]] = {
             "DestinationRule",
             "PeerAuthentication",
             "RequestAuthentication",
-            "VirtualService",
         },
     ),
     "sigs.k8s.io/gateway-api@v1.6.3": (

@@ -1,22 +1,29 @@
 """The cluster runs what `waybill up` runs: same apps, ports, settings, components and topics."""
 
+import base64
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from chassis.sidecar import TOPIC
+from k8s.manifests import (
+    GUIDE,
+    OVERLAYS,
+    Cluster,
+    Documents,
+    named,
+    secret_keys,
+    services,
+    template,
+)
 from waybill import project
 from waybill.parts import rabbitmq
 
-Documents: TypeAlias = list[Any]
-Cluster: TypeAlias = Callable[[str], Documents]
-
 ROOT = Path(__file__).parents[2]
-OVERLAYS = ("dev", "local", "prod")
 HEALTH = {
     "dapr.io/enable-app-health-check": "enableAppHealthCheck",
     "dapr.io/app-health-check-path": "appHealthCheckPath",
@@ -32,6 +39,8 @@ COMMON = {
 OF_THE_CLUSTER = {"PGHOST", "PGPORT", "PGSSLMODE", "PGSSLROOTCERT"}
 OF_AN_OVERLAY = {"WAYBILL_RATE_LIMITS", "TRUSTED_PROXIES", "CORS_ALLOW_ORIGINS"}
 OF_THE_CHECKOUT = {"DATABASE_URL", "PGPASSFILE"}
+OF_PRODUCTION = {"backup-credentials"}
+OF_THE_STAND_IN = {"api-key", "webhook-secret"}
 
 
 @pytest.fixture(scope="session")
@@ -39,20 +48,12 @@ def run() -> Any:
     return yaml.safe_load((ROOT / "run.yaml").read_text())
 
 
-def named(documents: Documents, kind: str) -> dict[str, Any]:
-    return {d["metadata"]["name"]: d for d in documents if d["kind"] == kind}
+def apps(documents: Documents) -> dict[str, Any]:
+    return {d["metadata"]["name"]: template(d) for d in services(documents)}
 
 
-def services(documents: Documents) -> dict[str, Any]:
-    return {
-        name: deployment["spec"]["template"]
-        for name, deployment in named(documents, "Deployment").items()
-        if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "service"
-    }
-
-
-def settings(documents: Documents, template: Any, index: int) -> dict[str, str]:
-    reference = template["spec"]["containers"][0]["envFrom"][index]["configMapRef"]["name"]
+def settings(documents: Documents, pod: Any, index: int) -> dict[str, str]:
+    reference = pod["spec"]["containers"][0]["envFrom"][index]["configMapRef"]["name"]
     return named(documents, "ConfigMap")[reference]["data"]
 
 
@@ -62,23 +63,23 @@ def text(value: Any) -> str:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_app_runs_under_its_name_and_port(overlay: str, run: Any, built: Cluster) -> None:
-    found = services(built(overlay))
+    found = apps(built(overlay))
     assert found.keys() == {app["appID"] for app in run["apps"]}
     for app in run["apps"]:
-        template = found[app["appID"]]
-        annotations = template["metadata"]["annotations"]
-        (container,) = template["spec"]["containers"]
+        pod = found[app["appID"]]
+        annotations = pod["metadata"]["annotations"]
+        (container,) = pod["spec"]["containers"]
         assert annotations["dapr.io/app-id"] == app["appID"]
         assert annotations["dapr.io/app-port"] == str(app["appPort"])
         assert [port["containerPort"] for port in container["ports"]] == [app["appPort"]]
-        assert template["spec"]["serviceAccountName"] == app["appID"]
+        assert pod["spec"]["serviceAccountName"] == app["appID"]
         assert re.search(rf"waybill/{app['appID']}:", container["image"])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_sidecars_are_told_the_same(overlay: str, run: Any, built: Cluster) -> None:
     for app in run["apps"]:
-        annotations = services(built(overlay))[app["appID"]]["metadata"]["annotations"]
+        annotations = apps(built(overlay))[app["appID"]]["metadata"]["annotations"]
         for annotation, option in COMMON.items():
             assert annotations[annotation] == text(run["common"][option])
         checks = {a: text(app[option]) for a, option in HEALTH.items() if option in app}
@@ -89,8 +90,8 @@ def test_sidecars_are_told_the_same(overlay: str, run: Any, built: Cluster) -> N
 def test_apps_are_told_the_same(overlay: str, run: Any, built: Cluster) -> None:
     documents = built(overlay)
     for app in run["apps"]:
-        template = services(documents)[app["appID"]]
-        common, own = settings(documents, template, 0), settings(documents, template, 1)
+        pod = apps(documents)[app["appID"]]
+        common, own = settings(documents, pod, 0), settings(documents, pod, 1)
         told = {k: v for k, v in common.items() if k not in OF_THE_CLUSTER}
         assert told == run["common"]["env"] | {"UVICORN_HOST": "0.0.0.0"}
         expected = {k: v for k, v in app.get("env", {}).items() if k not in OF_THE_CHECKOUT}
@@ -104,11 +105,11 @@ def test_app_and_sidecar_have_the_same_tokens(overlay: str, built: Cluster) -> N
         "APP_API_TOKEN": "dapr.io/app-token-secret",
         "DAPR_API_TOKEN": "dapr.io/api-token-secret",
     }
-    for template in services(built(overlay)).values():
-        (container,) = template["spec"]["containers"]
+    for pod in apps(built(overlay)).values():
+        (container,) = pod["spec"]["containers"]
         given = {v["name"]: v.get("valueFrom") for v in container["env"]}
         for variable, annotation in annotations.items():
-            secret = template["metadata"]["annotations"][annotation]
+            secret = pod["metadata"]["annotations"][annotation]
             assert given[variable] == {"secretKeyRef": {"name": secret, "key": "token"}}
 
 
@@ -186,12 +187,12 @@ def test_a_secret_of_its_own_lies_where_the_sidecar_looks(
 ) -> None:
     documents = built(overlay)
     (item,) = named(documents, "Component")[f"{app}-secrets"]["spec"]["metadata"]
-    template = services(documents)[app]
-    volume, _, folder = template["metadata"]["annotations"]["dapr.io/volume-mounts"].partition(":")
-    (mounted,) = [v for v in template["spec"]["volumes"] if v["name"] == volume]
+    pod = apps(documents)[app]
+    volume, _, folder = pod["metadata"]["annotations"]["dapr.io/volume-mounts"].partition(":")
+    (mounted,) = [v for v in pod["spec"]["volumes"] if v["name"] == volume]
     assert item["value"] == f"{folder}/{app}.json"
     assert mounted["secret"]["secretName"] == f"{app}-secrets"
-    for container in template["spec"]["containers"]:
+    for container in pod["spec"]["containers"]:
         mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
         assert volume not in mounts  # the app asks its sidecar
 
@@ -230,5 +231,26 @@ def test_alerts_are_about_metrics_that_there_are(built: Cluster) -> None:
 
 
 def test_secrets_of_development_and_production_are_the_same_names(built: Cluster) -> None:
-    external = named(built("prod"), "ExternalSecret").keys() - {"backup-credentials"}
+    external = named(built("prod"), "ExternalSecret").keys() - OF_PRODUCTION
     assert external == named(built("local"), "Secret").keys()
+
+
+def test_secrets_have_the_keys_that_the_guide_lists(built: Cluster) -> None:
+    made = {name: set(secret["data"]) for name, secret in named(built("local"), "Secret").items()}
+    made["payment-provider"] -= OF_THE_STAND_IN
+    listed = {name: keys for name, keys in secret_keys().items() if name not in OF_PRODUCTION}
+    assert listed == made
+
+
+@pytest.mark.parametrize("overlay", ["dev", "local"])
+def test_the_broker_is_found_from_any_namespace(overlay: str, built: Cluster) -> None:
+    """KEDA's operator and Dapr's each ask for it from their own."""
+    documents = built(overlay)
+    secret = named(documents, "Secret")["rabbitmq"]["data"]["connection-string"]
+    address = urlsplit(base64.b64decode(secret).decode())
+    found = {
+        f"{n}.{s['metadata']['namespace']}.svc" for n, s in named(documents, "Service").items()
+    }
+    assert address.hostname in found
+    (documented,) = re.findall(r"amqp://user:password@(\S+?)`", GUIDE.read_text())
+    assert documented == f"{address.hostname}:{address.port}{address.path}"

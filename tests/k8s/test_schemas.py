@@ -5,23 +5,13 @@ import subprocess
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import yaml
+from k8s.manifests import PLATFORMS, Cluster, Documents
 
-Documents: TypeAlias = list[Any]
-Cluster: TypeAlias = Callable[[str], Documents]
-ALL = (
-    "dev",
-    "local",
-    "prod",
-    "prod+canary",
-    "prod+blue-green",
-    "prod+istio",
-    "prod+kong",
-    "argocd",
-)
+ALL = (*PLATFORMS, "argocd")
 SCHEMAS = Path(__file__).parent / "schemas" / "{{.ResourceKind}}{{.KindSuffix}}.json"
 
 
@@ -56,10 +46,7 @@ KINDS = {
         "Cluster ScheduledBackup RabbitmqCluster ExternalSecret ScaledObject TriggerAuthentication "
         "Certificate ClusterIssuer Gateway HTTPRoute PodMonitor PrometheusRule"
     ),
-    "prod+istio": (
-        "PeerAuthentication DestinationRule VirtualService RequestAuthentication "
-        "AuthorizationPolicy"
-    ),
+    "prod+istio": "PeerAuthentication DestinationRule RequestAuthentication AuthorizationPolicy",
     "prod+kong": "KongPlugin KongUpstreamPolicy",
     "argocd": "Application",
 }

@@ -1,27 +1,32 @@
 """What the components do to production: where requests go, and what mesh and edge insist on."""
 
+import json
+import re
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
+from urllib.parse import urlsplit
 
-Documents: TypeAlias = list[Any]
-Cluster: TypeAlias = Callable[[str], Documents]
+import pytest
+from k8s.manifests import WORKLOADS, Cluster, Documents, leads_to, matches, named, of, template
+from waybill import project
 
-TRACK = "waybill.example/track"
-
-
-def named(documents: Documents, kind: str) -> dict[str, Any]:
-    return {d["metadata"]["name"]: d for d in documents if d["kind"] == kind}
-
-
-def selects(service: Any, deployment: Any) -> bool:
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    return service["spec"]["selector"].items() <= labels.items()
+IN_THE_MESH = "sidecar.istio.io/inject"
+EDGE = "cluster.local/ns/waybill/sa/waybill-istio"
 
 
 def gateways_behind(documents: Documents, service: str) -> set[str]:
     deployments = named(documents, "Deployment")
     found = named(documents, "Service")[service]
-    return {name for name, deployment in deployments.items() if selects(found, deployment)}
+    return {name for name, deployment in deployments.items() if leads_to(found, deployment)}
+
+
+def environment(documents: Documents, deployment: str) -> dict[str, Any]:
+    """What the app is told in the end."""
+    (container,) = template(named(documents, "Deployment")[deployment])["spec"]["containers"]
+    told: dict[str, Any] = {}
+    for source in container["envFrom"]:
+        told |= named(documents, "ConfigMap")[source["configMapRef"]["name"]]["data"]
+    return told | {variable["name"]: variable for variable in container["env"]}
 
 
 def test_production_has_one_gateway(built: Cluster) -> None:
@@ -39,10 +44,22 @@ def test_a_canary_gets_its_share(built: Cluster) -> None:
         assert gateways_behind(documents, name) == {name}
 
 
-def test_the_next_gateway_is_the_stable_one_with_another_image(built: Cluster) -> None:
-    deployments = named(built("prod+canary"), "Deployment")
+@pytest.mark.parametrize("overlay", ["prod+canary", "prod+blue-green"])
+def test_the_next_gateway_is_the_stable_one_with_another_image(
+    overlay: str, built: Cluster
+) -> None:
+    documents = built(overlay)
+    told = environment(documents, "gateway")
+    assert {"TRUSTED_PROXIES", "CORS_ALLOW_ORIGINS"} <= told.keys()
+    assert environment(documents, "gateway-next") == told
+    scalers = named(documents, "HorizontalPodAutoscaler")
+    bounds = [
+        [scalers[name]["spec"][bound] for bound in ("minReplicas", "maxReplicas")]
+        for name in ("gateway", "gateway-next")
+    ]
+    assert bounds[0] == bounds[1]
     stable, following = (
-        deployments[name]["spec"]["template"] for name in ("gateway", "gateway-next")
+        template(named(documents, "Deployment")[name]) for name in ("gateway", "gateway-next")
     )
     assert following["metadata"]["annotations"] == stable["metadata"]["annotations"]
     images = [t["spec"]["containers"][0]["image"] for t in (stable, following)]
@@ -56,22 +73,139 @@ def test_green_takes_all(built: Cluster) -> None:
     assert "gateway" in named(documents, "Deployment")  # to go back to
 
 
-def test_istio_lets_nothing_speak_in_the_clear(built: Cluster) -> None:
+def test_istio_has_one_sidecar_and_takes_only_calls_of_the_api(built: Cluster) -> None:
+    """In the mesh Jobs would not end, and neither Prometheus nor the operators get in."""
     documents = built("prod+istio")
-    (strict,) = named(documents, "PeerAuthentication").values()
-    assert strict["spec"] == {"mtls": {"mode": "STRICT"}}
-    assert named(documents, "Gateway")["waybill"]["spec"]["gatewayClassName"] == "istio"
-    (tokens,) = named(documents, "RequestAuthentication").values()
+    (namespace,) = of(documents, "Namespace")
+    assert "istio-injection" not in namespace["metadata"]["labels"]
+    pods = {d["metadata"]["name"]: template(d)["metadata"] for d in of(documents, *WORKLOADS)}
+    injected = {name: pod for name, pod in pods.items() if IN_THE_MESH in pod["labels"]}
+    assert injected.keys() == {"gateway"}
+    assert injected["gateway"]["labels"][IN_THE_MESH] == "true"
+    told = injected["gateway"]["annotations"]
+    (port,) = (str(app.port) for app in project.find().apps if app.name == "gateway")
+    assert told["traffic.sidecar.istio.io/includeInboundPorts"] == port
+    assert told["traffic.sidecar.istio.io/includeOutboundIPRanges"] == ""
+
+
+def test_every_rule_of_istio_is_for_the_gateway_alone(built: Cluster) -> None:
+    documents = built("prod+istio")
+    kinds = ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy")
+    for rule in of(documents, *kinds):
+        selected = {
+            workload["metadata"]["name"]
+            for workload in of(documents, *WORKLOADS)
+            if matches(rule["spec"]["selector"], template(workload)["metadata"]["labels"])
+        }
+        assert selected == {"gateway"}
+
+
+def is_allowed(documents: Documents, caller: str, method: str, path: str) -> bool:
+    """By the AuthorizationPolicy; a caller in the clear has no name."""
+    (policy,) = of(documents, "AuthorizationPolicy")
+    for rule in policy["spec"]["rules"]:
+        names = [name for one in rule.get("from", []) for name in one["source"]["principals"]]
+        for to in rule["to"]:
+            paths = "|".join(re.escape(p).replace(r"\*", ".*") for p in to["operation"]["paths"])
+            if (
+                (not rule.get("from") or caller in names)
+                and method in to["operation"].get("methods", [method])
+                and re.fullmatch(paths, path)
+            ):
+                return True
+    return False
+
+
+def test_with_istio_only_the_edge_calls_the_api(built: Cluster) -> None:
+    documents = built("prod+istio")
+    edge = named(documents, "Gateway")["waybill"]
+    assert f"/sa/{edge['metadata']['name']}-{edge['spec']['gatewayClassName']}" in EDGE
+    assert is_allowed(documents, EDGE, "POST", "/api/v1/orders")
+    for stranger in ("", "cluster.local/ns/waybill/sa/default"):
+        assert not is_allowed(documents, stranger, "POST", "/api/v1/orders")
+        assert not is_allowed(documents, stranger, "POST", "/metrics")
+
+
+def test_with_istio_prometheus_still_reads_the_gateway(built: Cluster) -> None:
+    documents = built("prod+istio")
+    (peers,) = of(documents, "PeerAuthentication")
+    assert peers["spec"]["mtls"] == {"mode": "PERMISSIVE"}
+    assert is_allowed(documents, "", "GET", "/metrics")
+
+
+def test_istio_gets_the_keys_of_tokens_in_the_clear(built: Cluster) -> None:
+    documents = built("prod+istio")
+    (tokens,) = of(documents, "RequestAuthentication")
     (rule,) = tokens["spec"]["jwtRules"]
     assert (rule["issuer"], rule["audiences"]) == ("waybill", ["waybill"])
+    keys = urlsplit(str(rule["jwksUri"]))
+    assert keys.hostname == "users.waybill.svc.cluster.local"
+    service = named(documents, "Service")["users"]
+    assert keys.port in {port["port"] for port in service["spec"]["ports"]}
+    asked = [d for d in of(documents, "Deployment") if leads_to(service, d)]
+    assert [IN_THE_MESH in template(d)["metadata"]["labels"] for d in asked] == [False]
 
 
-def test_istio_leaves_the_sidecars_of_dapr_alone(built: Cluster) -> None:
-    for deployment in named(built("prod+istio"), "Deployment").values():
-        annotations = deployment["spec"]["template"]["metadata"]["annotations"]
-        assert annotations["traffic.sidecar.istio.io/excludeInboundPorts"] == "50002"
-        excluded = annotations["traffic.sidecar.istio.io/excludeOutboundPorts"].split(",")
-        assert {"50001", "50002", "50005", "50006", "6500"} <= set(excluded)
+def test_with_istio_the_gateway_believes_its_sidecar_who_called(built: Cluster) -> None:
+    """Or all customers came from one address, and shared one rate limit."""
+    told = environment(built("prod+istio"), "gateway")["TRUSTED_PROXIES"]
+    before = environment(built("prod"), "gateway")["TRUSTED_PROXIES"]
+    assert set(json.loads(told)) == {*json.loads(before), "127.0.0.6/32"}
+
+
+BROKEN: dict[str, tuple[Callable[[Documents], object], Callable[[Cluster], None]]] = {
+    "namespace in the mesh": (
+        lambda d: of(d, "Namespace")[0]["metadata"]["labels"].update(
+            {"istio-injection": "enabled"}
+        ),
+        test_istio_has_one_sidecar_and_takes_only_calls_of_the_api,
+    ),
+    "migration in the mesh": (
+        lambda d: template(of(d, "Job")[0])["metadata"]["labels"].update({IN_THE_MESH: "true"}),
+        test_istio_has_one_sidecar_and_takes_only_calls_of_the_api,
+    ),
+    "strictness for all": (
+        lambda d: of(d, "PeerAuthentication")[0]["spec"].update(selector={}),
+        test_every_rule_of_istio_is_for_the_gateway_alone,
+    ),
+    "strictness for Prometheus": (
+        lambda d: of(d, "PeerAuthentication")[0]["spec"]["mtls"].update(mode="STRICT"),
+        test_with_istio_prometheus_still_reads_the_gateway,
+    ),
+    "anybody without an account of its own": (
+        lambda d: of(d, "AuthorizationPolicy")[0]["spec"]["rules"][0]["from"][0]["source"][
+            "principals"
+        ].append("cluster.local/ns/waybill/sa/default"),
+        test_with_istio_only_the_edge_calls_the_api,
+    ),
+    "keys behind the mesh": (
+        lambda d: template(named(d, "Deployment")["users"])["metadata"]["labels"].update(
+            {IN_THE_MESH: "true"}
+        ),
+        test_istio_gets_the_keys_of_tokens_in_the_clear,
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_mistake_with_istio_is_found(mistake: str, cluster: Cluster) -> None:
+    break_it, check = BROKEN[mistake]
+    documents = cluster("prod+istio")
+    break_it(documents)
+    with pytest.raises(AssertionError):
+        check(lambda _: documents)
+
+
+def test_a_restore_reads_the_former_archive_and_writes_another(built: Cluster) -> None:
+    """CloudNativePG refuses an archive that is not empty, and the former is needed again."""
+    spec = named(built("prod+restored-postgres"), "Cluster")["postgres"]["spec"]
+    (former,) = spec["externalClusters"]
+    assert spec["bootstrap"]["recovery"]["source"] == former["name"]
+    read, written = former["barmanObjectStore"], spec["backup"]["barmanObjectStore"]
+    for same in ("destinationPath", "s3Credentials"):
+        assert read[same] == written[same]
+    assert read["serverName"] == "postgres"  # by default the cluster's name
+    assert written["serverName"] != read["serverName"]
 
 
 def test_kong_has_the_plugins_that_its_route_names(built: Cluster) -> None:

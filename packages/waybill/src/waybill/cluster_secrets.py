@@ -38,7 +38,8 @@ def _key_values(
         yield f"{service}-db", _login(service, passwords.service)
         yield f"{service}-db-owner", _login(f"{service}_owner", passwords.owner)
     user, password = secrets.rabbitmq_user, secrets.rabbitmq_password
-    broker = f"amqp://{user}:{password}@rabbitmq:5672/{rabbitmq.VHOST}"
+    # With its namespace, for KEDA asks from another one.
+    broker = f"amqp://{user}:{password}@rabbitmq.waybill.svc:5672/{rabbitmq.VHOST}"
     yield "rabbitmq", {"connection-string": broker}
     yield "valkey", {"host": "valkey:6379", "password": secrets.valkey_password}
     yield "smtp", {"user": secrets.smtp_user, "password": secrets.smtp_password}
