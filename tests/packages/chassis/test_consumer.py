@@ -95,9 +95,7 @@ async def test_passing_trouble_asks_for_the_whole_batch_again(
     assert await dead_letters() == []
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(poisoned=st.sets(st.integers(0, 11)))
 async def test_poison_stands_alone_wherever_it_lies(
     deliver: Delivered, handler: Handler, poisoned: set[int]

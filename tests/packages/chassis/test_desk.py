@@ -151,9 +151,7 @@ async def test_a_list_cuts_a_long_payload_and_the_letter_has_it_all(
     assert (await desk.letter(letter["id"]))["payload"] == "x" * 3 * LONGEST_EXCERPT
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(times=st.integers(1, 4), deliveries=st.integers(0, 2))
 async def test_a_replay_takes_effect_once_however_often_it_is_asked_for(
     desk: DeskClient, deliver: Delivered, handler: Handler, times: int, deliveries: int

@@ -19,7 +19,7 @@ from chassis.testing import as_entry
 from contracts.users import UserDeleted
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from waybill.waiting import until
+from waybill.waiting import Condition, until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -93,13 +93,16 @@ async def service_process(
 
 
 async def test_a_service_finishes_what_it_has_begun_and_publishes_it_before_it_ends(
-    service_process: Service, concurrent_db: AsyncEngine, daprd: Daprd
+    service_process: Service,
+    concurrent_db: AsyncEngine,
+    daprd: Daprd,
+    lock_awaited: Condition,
 ) -> None:
     event = UserDeleted(user_id=uuid4(), occurred_at=datetime.now(UTC))
     async with concurrent_db.connect() as holder:
         await holder.execute(text("LOCK TABLE dead_letters"))
         delivery = asyncio.create_task(deliver_poison(service_process))
-        await until_somebody_waits_for_a_lock(concurrent_db)
+        await until(lock_awaited, seconds=10, every=0.05)
 
         service_process.process.send_signal(signal.SIGTERM)
         await until(service_process.takes_no_more, seconds=5, every=0.02)
@@ -122,13 +125,3 @@ async def deliver_poison(service: Service) -> Any:
     body = {"entries": [as_entry("no.such.event", {})]}
     headers = {"dapr-api-token": settings().app_api_token}
     return (await service.http.post("/events", json=body, headers=headers)).json()
-
-
-async def until_somebody_waits_for_a_lock(engine: AsyncEngine) -> None:
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    async with engine.connect() as connection:
-
-        async def found() -> bool:
-            return bool(await connection.scalar(waiting))
-
-        await until(found, seconds=10, every=0.05)

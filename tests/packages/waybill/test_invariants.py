@@ -37,7 +37,6 @@ GOOD = Snapshot(
         ),
         *(Step("c", n, s) for n, s in enumerate(("pending", "processing", "cancelled"), 1)),
     ],
-    created_events=frozenset({"d", "c"}),
     payments=[PaymentRow("d", "succeeded", 500, 0), PaymentRow("c", "refunded", 300, 300)],
     charges=[Charge("d", 500, 0), Charge("c", 300, 300)],
     reservations=[Reservation("d", "dispatched"), Reservation("c", "released")],
@@ -61,7 +60,7 @@ def breakages() -> Iterator[Any]:
         return pytest.param(invariant, replace(GOOD, **changes), id=f"{invariant} {name}")
 
     yield broken("I1", "an acknowledged order is gone", acknowledged=["d", "c", "lost"])
-    yield broken("I1", "an order was never announced", created_events=frozenset({"d"}))
+    yield broken("I1", "an order was never announced", unannounced=["c"])
     yield broken("I2", "charged twice", charges=[*GOOD.charges, Charge("d", 500, 0)])
     yield broken("I2", "delivered unpaid", charges=[GOOD.charges[1]])
     yield broken("I2", "money of a cancelled order", charges=[GOOD.charges[0], Charge("c", 300, 0)])
@@ -118,6 +117,19 @@ def test_what_cannot_be_read_is_unchecked_with_the_reason() -> None:
     assert by_name["I2"].unchecked == "charges: the provider is away"
     assert not by_name["I2"].holds
     assert by_name["I1"].unchecked is None
+
+
+def test_i1_is_unchecked_without_the_log() -> None:
+    blind = replace(GOOD, missing={"unannounced": "the log is away"})
+    assert [v.unchecked for v in judge(blind)] == ["unannounced: the log is away", *[None] * 5]
+
+
+@pytest.mark.parametrize(("minutes", "holds"), [(60, True), (62, False)])
+def test_i4_knows_the_deadline(*, minutes: int, holds: bool) -> None:
+    longer = replace(GOOD, payment_deadline=timedelta(hours=1))
+    snapshot = replace(longer, **pending(minutes, "requires_action"))
+    [verdict] = [v for v in judge(snapshot) if v.invariant.name == "I4"]
+    assert verdict.holds == holds
 
 
 def test_an_order_under_way_is_not_settled() -> None:

@@ -1,8 +1,10 @@
 """The platform as a whole, with sleeping processes for its parts, asked through the socket."""
 
 import asyncio
+import fcntl
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -117,3 +119,19 @@ def test_a_second_supervisor_is_refused(checkout: Project) -> None:
             pass
 
     assert lock.holder(checkout) is None
+
+
+def test_looking_for_the_holder_does_not_stop_a_start(
+    checkout: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lock.hold(checkout):
+        pass
+    with (checkout.state / "supervisor.pid").open() as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+
+        def look_away(_: float) -> None:
+            looker.close()
+
+        monkeypatch.setattr(time, "sleep", look_away)
+        with lock.hold(checkout):
+            assert lock.holder(checkout) == os.getpid()

@@ -15,10 +15,11 @@ from contracts import Event
 from contracts.inventory import StockRejected, StockReleased, StockReserved
 from contracts.orders import OrderStatus
 from fastapi import FastAPI
+from inventory import store
 from inventory.app import app as inventory_app
 from inventory.domain import Stock, Warehouse
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy import event, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 BATCH = 50
 
@@ -159,3 +160,19 @@ async def test_a_restock_that_is_sent_twice_at_once_counts_once(
 
     assert [reply.status_code for reply in replies] == [200] * 5
     assert await shelf_of("LAMP") == (8, 8, 0, 0)
+
+
+async def test_stock_is_locked_in_the_order_of_receipts_whatever_the_collation(
+    db: AsyncConnection,
+) -> None:
+    """Receipts are written as Python sorts them, which is by code points."""
+    locking: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        locking.append(statement)
+
+    event.listen(db.sync_connection, "before_cursor_execute", note)
+    async with database.transaction() as session:
+        await store.lock_stock(session, ["LAMP"])
+    [query] = [statement for statement in locking if "FOR UPDATE" in statement]
+    assert 'ORDER BY stock.sku COLLATE "C", stock.warehouse COLLATE "C"' in query

@@ -14,9 +14,11 @@ from contracts.inventory import LowStock
 from contracts.notifications import NotificationSent
 from contracts.orders import OrderCreated, OrderStatusChanged
 from contracts.users import UserDeleted, UserRegistered, UserUpdated
+from notifications import store
 from notifications.domain import MAX_ATTEMPTS, Notification
 from notifications.sending import BATCH, send_waiting
 from sqlalchemy import select, text, update
+from waybill.waiting import Condition, until
 
 REFUSED = 'sending email failed: gomail: could not send email 1: 550 "5.1.1 no such user"'
 AWAY = "sending email failed: dial tcp 127.0.0.1:2525: connect: connection refused"
@@ -310,3 +312,23 @@ async def test_no_transaction_is_open_while_a_mail_is_sent(
     await send_waiting()
 
     assert open_transactions == [0]
+
+
+async def test_forgetting_users_waits_for_the_record_of_mails(
+    deliver: Delivered, make: Callable[..., Any], lock_awaited: Condition
+) -> None:
+    user_ids = sorted((uuid4(), uuid4()))
+    for user_id in user_ids:
+        await deliver(make(OrderStatusChanged, user_id=user_id, order_id=uuid4()))
+    high, newest = [notification.id for notification in await queue()]
+    low = UUID(int=0)  # and the last in the table, and in the index by user
+    async with database.transaction() as session:
+        await session.execute(update(Notification).where(Notification.id == newest).values(id=low))
+
+    async with database.transaction() as recording:
+        await store.lock_pending(recording, [low])
+        deleted = [make(UserDeleted, user_id=user_id) for user_id in user_ids]
+        forgetting = asyncio.create_task(deliver(*deleted))
+        await until(lock_awaited, seconds=10, every=0.05)
+        await store.lock_pending(recording, [high])
+    await forgetting

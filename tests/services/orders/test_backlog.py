@@ -90,6 +90,14 @@ async def test_what_is_stuck_does_not_shut_the_shop(
     assert (await place(client)).status_code == 201
 
 
+async def test_a_refused_order_takes_no_place(client: httpx.AsyncClient, small: Backlog) -> None:
+    for unpayable in ({**ORDER, "items": [{"sku": "NONE", "quantity": 1}]}, {}):
+        headers = {**bearer(uuid4()), "Idempotency-Key": str(uuid4())}
+        assert (await client.post("/orders", json=unpayable, headers=headers)).status_code == 422
+    assert (await client.post("/orders", json=ORDER)).status_code == 401
+    assert [(await place(client)).status_code for _ in range(3)] == [201, 201, 503]
+
+
 async def test_orders_in_hand_count_while_those_placed_are_counted(db: object) -> None:
     backlog = Backlog(most=2)
     with backlog.place():

@@ -153,23 +153,32 @@ async def test_a_refund_is_counted_once(order_ids: Sequence[UUID], deliver: Deli
     assert (await read(order_ids[0])).refunded == 4_900
 
 
+LAMP = ProductUpdated(
+    sku="LAMP",
+    product_version=2,
+    name="Lamp",
+    category="home",
+    price=1,
+    currency="EUR",
+    active=True,
+    occurred_at=NOW,
+)
+
+
+@pytest.mark.usefixtures("order_ids")
 async def test_a_changed_product_leaves_the_shared_cache(
-    order_ids: Sequence[UUID], deliver: Delivered, stand_in: StandInSidecar
+    deliver: Delivered, stand_in: StandInSidecar
 ) -> None:
     assert "product:LAMP" in stand_in.state
-    await deliver(
-        ProductUpdated(
-            sku="LAMP",
-            product_version=2,
-            name="Lamp",
-            category="home",
-            price=1,
-            currency="EUR",
-            active=True,
-            occurred_at=NOW,
-        )
-    )
+    await deliver(LAMP)
     assert "product:LAMP" not in stand_in.state
+
+
+async def test_a_cache_that_is_away_holds_up_no_event(
+    deliver: Delivered, stand_in: StandInSidecar
+) -> None:
+    stand_in.away = True
+    await deliver(LAMP)
 
 
 async def test_poison_stands_alone_and_its_neighbours_take_effect(

@@ -182,6 +182,22 @@ async def test_a_confirmation_of_unknown_outcome_is_asked_for_until_it_is_known(
     assert provider.keys[-1] == f"payment:{payment.id}:2"
 
 
+async def test_a_confirmation_that_is_being_processed_is_looked_at_not_repeated(
+    client: httpx.AsyncClient, desk: Any, provider: Any, reply_with: Any, waiting: Any
+) -> None:
+    await client.post(f"{waiting.url}/confirm", headers=bearer(waiting.user_id) | key())
+    intent_id = (await desk.payment_of(waiting.id)).intent_id
+    provider.calls.clear()
+    provider.faults.append(reply_with(id=intent_id, status="processing"))
+    await desk.settle()
+    provider.faults.append(reply_with(id=intent_id, status="succeeded", amount_received=100))
+    await desk.settle_everything()
+
+    intent = f"v1/payment_intents/{intent_id}"
+    assert provider.calls == [("POST", f"{intent}/confirm"), ("GET", intent)]
+    assert (await desk.payment_of(waiting.id)).status == "succeeded"
+
+
 async def test_a_confirmation_that_the_bank_answers_with_a_question_waits_again(
     client: httpx.AsyncClient, desk: Any, provider: Any, reply_with: Any, waiting: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import RFC_4122
 
 import pytest
 from chassis.tables import new_id
@@ -16,6 +17,7 @@ from payments.domain import (
     Refund,
     RefundStatus,
     RefundTooLarge,
+    payment_id_of,
 )
 from payments.reports import Intent, IntentError, RefundReport
 
@@ -224,6 +226,15 @@ Step = st.one_of(
 )
 
 
+def test_the_id_of_a_payment_follows_from_its_order_and_is_as_old() -> None:
+    orders = [new_id() for _ in range(20)]
+    ids = [payment_id_of(order_id) for order_id in orders]
+    assert ids == [payment_id_of(order_id) for order_id in orders]
+    assert [i.int >> 80 for i in ids] == [order_id.int >> 80 for order_id in orders]
+    assert {(i.version, i.variant) for i in ids} == {(7, RFC_4122)}
+    assert len({*orders, *ids}) == 40
+
+
 @given(st.lists(Step, max_size=25))
 def test_whatever_the_provider_says_a_payment_moves_forward_only(steps: list[Any]) -> None:
     it = payment(reserved_at=None)
@@ -240,6 +251,7 @@ def test_whatever_the_provider_says_a_payment_moves_forward_only(steps: list[Any
 
     outcomes = [event for event in events if isinstance(event, PaymentSucceeded | PaymentFailed)]
     assert len(outcomes) <= 1
+    assert len({refund.id for refund in refunds}) == len(refunds)
     given_back = [refund.amount for refund in refunds if refund.status != RefundStatus.FAILED]
     assert it.refunding == sum(given_back)
     if it.is_unwanted or it.status in {S.FAILED, S.CANCELLED}:
@@ -270,6 +282,6 @@ def _take(it: Payment, step: Any, refunds: list[Refund]) -> PaymentEvent | None:
             event = it.learn(report, NOW, attempt)
         case _:
             return None
-    if refund := it.compensate(NOW):
-        refunds.append(refund)
+    if it.is_owed_back:
+        refunds.append(it.compensate(len(refunds), NOW))
     return event

@@ -115,9 +115,7 @@ class Story:
 
 
 @pytest.mark.timeout(300)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(method=st.sampled_from(METHODS), steps=st.lists(Step, max_size=20))
 async def test_however_it_comes_money_and_events_agree(
     desk: Any,

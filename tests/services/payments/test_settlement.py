@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 from chassis.database import database
+from chassis.identity import Role
 from chassis.sidecar import Reply
-from chassis.tables import LoggedEvent
+from chassis.tables import LoggedEvent, first_id_at
 from chassis.testing import Delivered, as_entry, bearer, logged
 from contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from payments import settlement
@@ -366,6 +367,74 @@ async def test_a_refund_that_the_provider_refuses_is_left_to_people(
 
     [refused] = await desk.refunds_of(refund.id)
     assert (refused.status, refused.failure_reason) == ("failed", "charge_already_refunded")
+
+
+@pytest.mark.parametrize("days_later", [False, True])
+async def test_a_charge_that_only_the_provider_knows_is_found_again(
+    deliver: Delivered, desk: Any, provider: Any, order: Any, db: Any, *, days_later: bool
+) -> None:
+    it = order(id=first_id_at(datetime.now(UTC) - timedelta(days=2))) if days_later else order()
+    for restored in (False, True):
+        copied = await db.begin_nested()
+        await deliver(it.created())
+        await deliver(it.reserved())
+        await desk.settle_everything()
+        if not restored:
+            await copied.rollback()
+            if days_later:
+                provider.forget_keys()
+
+    assert len(provider.charges(it.id)) == 1
+    assert (await desk.payment_of(it.id)).status == "succeeded"
+    assert len(await logged(PaymentSucceeded)) == 1
+
+
+@pytest.mark.parametrize("days_later", [False, True])
+async def test_a_compensation_that_only_the_provider_knows_is_found_again(
+    deliver: Delivered, desk: Any, provider: Any, charge: Any, db: Any, *, days_later: bool
+) -> None:
+    await desk.settle()
+    copied = await db.begin_nested()
+    await deliver(charge.cancelled())
+    await desk.settle()
+    assert provider.kept(charge.id) == 0
+    await copied.rollback()  # restored
+    if days_later:
+        provider.forget_keys()
+    await deliver(charge.cancelled())
+    await desk.settle_everything()
+
+    assert (await desk.payment_of(charge.id)).status == "refunded"
+    assert len(await logged(PaymentRefunded)) == 1
+
+
+async def test_a_compensation_after_one_that_failed_is_another_refund(
+    deliver: Delivered, desk: Any, provider: Any, reply_with: Any, refund: Any
+) -> None:
+    provider.faults.append(reply_with(id="re_failed", status="failed"))
+    await desk.settle()
+    await deliver(refund.cancelled())
+    await desk.settle()
+
+    made = await desk.refunds_of(refund.id)
+    assert sorted(each.status for each in made) == ["failed", "succeeded"]
+    assert provider.kept(refund.id) == 0
+
+
+async def test_a_refund_by_hand_is_none_of_the_compensations(
+    deliver: Delivered, desk: Any, provider: Any, client: httpx.AsyncClient, charge: Any
+) -> None:
+    await desk.settle()
+    url = f"/payments/{(await desk.payment_of(charge.id)).id}/refunds"
+    for number in range(2):
+        headers = bearer(charge.user_id, Role.STAFF) | {"Idempotency-Key": str(number)}
+        assert (await client.post(url, json={"amount": 10}, headers=headers)).status_code == 201
+    await deliver(charge.cancelled())
+    await desk.settle()
+
+    made = await desk.refunds_of(charge.id)
+    assert sorted(each.amount for each in made) == [10, 10, charge.total - 20]
+    assert provider.kept(charge.id) == 0
 
 
 async def test_money_taken_after_the_payment_had_failed_is_given_back(

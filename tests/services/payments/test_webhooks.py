@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,8 +12,9 @@ import pytest
 from chassis.testing import Delivered, bearer, logged
 from contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from payments.domain import ProviderEvent
-from payments.webhooks import InvalidSignature, SignatureVerifier
-from sqlalchemy import func, select
+from payments.webhooks import InvalidSignature, SignatureVerifier, forget_old_webhooks
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 SECRET = "whsec_of_the_tests"
 PAYLOAD = b'{"id": "evt_1"}'
@@ -294,3 +296,13 @@ async def test_a_refund_whose_answer_was_lost_is_known_by_webhook(
     assert len(provider.calls) == calls
     assert (await desk.payment_of(it.id)).status == "refunded"
     assert len(await logged(PaymentRefunded)) == 1
+
+
+async def test_webhooks_are_forgotten_with_the_events_of_their_time(db: AsyncConnection) -> None:
+    days = {"kept": 29.9, "old": 30.1, "older": 90}
+    ages = {name: datetime.now(UTC) - timedelta(days=age) for name, age in days.items()}
+    rows = [{"id": name, "received_at": received_at} for name, received_at in ages.items()]
+    await db.execute(insert(ProviderEvent), rows)
+
+    assert [await forget_old_webhooks() for _ in range(2)] == [2, 0]
+    assert (await db.scalars(select(ProviderEvent.id))).all() == ["kept"]

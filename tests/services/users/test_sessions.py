@@ -105,6 +105,29 @@ async def test_past_the_grace_the_database_leads_to_no_token(
         assert [seed is None for seed in seeds] == [True, False]
 
 
+async def test_a_refresh_rewrites_no_token_that_was_forgotten_before(
+    client: httpx.AsyncClient, tokens: dict[str, Any]
+) -> None:
+    token = tokens["refresh_token"]
+    for _ in range(3):
+        token = (await refresh(client, token)).json()["refresh_token"]
+        await pass_the_grace()
+    before = await row_versions_of_forgotten()
+    await refresh(client, token)
+
+    assert len(before) == 2
+    assert before < await row_versions_of_forgotten()
+
+
+async def row_versions_of_forgotten() -> set[str]:
+    query = """
+        SELECT ctid::text FROM refresh_tokens
+        WHERE spent_at IS NOT NULL AND successor_seed IS NULL
+    """
+    async with database.transaction() as session:
+        return set(await session.scalars(text(query)))
+
+
 @pytest.mark.parametrize("token", ["x", "A" * 43])
 async def test_an_unknown_token_is_not_valid(client: httpx.AsyncClient, token: str) -> None:
     assert (await refresh(client, token)).status_code == 401

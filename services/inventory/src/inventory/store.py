@@ -101,7 +101,7 @@ _STOCK_LOCKED = (
     select(Stock.sku, Stock.warehouse, Stock.available, Sku.low_stock_threshold)
     .join(Sku)
     .where(Stock.sku == any_(bindparam("skus", type_=ARRAY(Text))))
-    .order_by(Stock.sku, Stock.warehouse)
+    .order_by(Stock.sku.collate("C"), Stock.warehouse.collate("C"))  # as Python sorts receipts
     .with_for_update(of=Stock)
 )
 

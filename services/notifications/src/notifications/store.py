@@ -55,8 +55,10 @@ async def forget_contacts(session: AsyncSession, user_ids: Iterable[UUID]) -> No
     erase = insert(Contact).on_conflict_do_update(index_elements=[Contact.user_id], set_=gone)
     ids = sorted(set(user_ids))
     await session.execute(erase, [{"user_id": user_id, **gone} for user_id in ids])
-    theirs = update(Notification).where(Notification.user_id.in_(ids))
-    await session.execute(theirs.values(refusal=None))  # mail servers quote the address
+    theirs = select(Notification.id).where(Notification.user_id.in_(ids))
+    locked = theirs.order_by(Notification.id).with_for_update()
+    forget = update(Notification).where(Notification.id.in_(locked))
+    await session.execute(forget.values(refusal=None))  # mail servers quote the address
 
 
 async def enqueue(

@@ -37,18 +37,15 @@ class Backlog:
 
     @contextmanager
     def place(self) -> Generator[None]:
-        """For the time that an order takes to be placed; raises `TooManyOrders`.
-
-        One that was refused in the end is taken for placed until the next count.
-        """
+        """For the time that an order takes to be placed; raises `TooManyOrders`."""
         if self._counted + self._placed_since + self._in_hand >= self._most:
             raise TooManyOrders("There are more orders than we get done; try again in a moment.")
         self._in_hand += 1
         try:
             yield
+            self._placed_since += 1
         finally:
             self._in_hand -= 1
-            self._placed_since += 1
 
     async def count(self) -> int:
         self._placed_since = 0  # before the query, which may see some of those placed meanwhile

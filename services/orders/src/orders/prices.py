@@ -77,10 +77,14 @@ async def _share(products: Iterable[Product]) -> None:
 
 
 async def forget_products(_: AsyncSession, events: Sequence[ProductUpdated]) -> None:
-    """The shared level must go; the other replicas' memory follows within seconds."""
+    """The shared level must go; the other replicas' memory follows within seconds.
+
+    A store that is away holds up no event: what it keeps of the old prices expires soon.
+    """
     for event in events:
         _memory.pop(event.sku, None)
-    await sidecar.delete_states([_key(event.sku) for event in events])
+    with suppress(SidecarUnavailable):
+        await sidecar.delete_states([_key(event.sku) for event in events])
 
 
 def _key(sku: str) -> str:

@@ -26,6 +26,6 @@ app = create_app(
     "payments",
     routers=[webhooks.router, api.router],
     subscriptions=subscriptions,
-    workers=[settlement.charges, settlement.refunds],
+    workers=[settlement.charges, settlement.refunds, webhooks.sweeper],
     lifespan=lifespan,
 )

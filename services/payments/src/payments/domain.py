@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from chassis.problems import Conflict
-from chassis.tables import Base, new_id
+from chassis.tables import Base, first_id_at, new_id
 from contracts.payments import PaymentEvent, PaymentFailed, PaymentRefunded, PaymentSucceeded
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -73,6 +73,15 @@ class Due:
         self.tries = 0
 
 
+def payment_id_of(order_id: UUID) -> UUID:
+    """As old as the order's id, and the same again in a database that was restored.
+
+    The keys that the provider knows a payment's requests by are made from it.
+    """
+    low = (1 << 64) - 1
+    return UUID(int=(order_id.int & ~low) | (uuid5(order_id, "payment").int & low))
+
+
 class Payment(Due, Base):
     """The one payment of an order.
 
@@ -122,6 +131,12 @@ class Payment(Due, Base):
     @property
     def refundable(self) -> int:
         return self.captured - self.refunding
+
+    def may_have_been_forgotten(self, now: datetime) -> bool:
+        """So old that a database which was restored since may lack an attempt, and the provider
+        its key.
+        """
+        return self.id < first_id_at(now - KEY_LIFETIME)
 
     def proceed(self, now: datetime) -> PaymentEvent | None:
         """Takes the step that the known facts allow; a decided payment repeats its outcome."""
@@ -180,14 +195,16 @@ class Payment(Due, Base):
         self._decide(S.FAILED, now)
         return self._outcome()
 
-    def refund(self, amount: int | None, reason: str | None, now: datetime) -> "Refund":
+    def refund(
+        self, amount: int | None, reason: str | None, now: datetime, refund_id: UUID | None = None
+    ) -> "Refund":
         """Sets `amount`, or all that is left, aside to be given back; raises `RefundTooLarge`."""
         wanted = self.refundable if amount is None else amount
         if not 0 < wanted <= self.refundable:
             raise RefundTooLarge(f"{self.refundable} can be refunded.", refundable=self.refundable)
         self.refunding += wanted
         return Refund(
-            id=new_id(),
+            id=refund_id or new_id(),
             payment_id=self.id,
             amount=wanted,
             reason=reason,
@@ -197,12 +214,20 @@ class Payment(Due, Base):
             tries=0,
         )
 
-    def compensate(self, now: datetime) -> "Refund | None":
-        """Gives back all that is left of the money of an order that does not stand."""
+    @property
+    def is_owed_back(self) -> bool:
+        """The order does not stand, and some of its money is not on its way back yet."""
         stands = not self.is_unwanted and self.status not in {S.FAILED, S.CANCELLED}
-        if stands or not self.refundable:
-            return None
-        return self.refund(None, "order cancelled", now)
+        return not stands and self.refundable > 0
+
+    def compensate(self, refunds_before: int, now: datetime) -> "Refund":
+        """Gives back all that is left; `refunds_before` counts those of any outcome.
+
+        The id follows from it: one that is forgotten by a restored database, and not by the
+        provider, is made again as the same.
+        """
+        refund_id = uuid5(self.id, f"compensation:{refunds_before}")
+        return self.refund(None, "order cancelled", now, refund_id)
 
     def learn_of_refund(
         self, refund: "Refund", report: RefundReport, now: datetime
@@ -296,7 +321,8 @@ class Payment(Due, Base):
 class Attempt(Base):
     """A request for the customer's money, committed before it is made.
 
-    The first one charges; further ones confirm what that one had to leave to the customer.
+    The first one charges; further ones confirm what that one had to leave to the customer. One
+    that was answered is not made again: under its key the provider only repeats that answer.
     """
 
     __tablename__ = "payment_attempts"
@@ -304,6 +330,7 @@ class Attempt(Base):
     payment_id: Mapped[UUID] = mapped_column(ForeignKey(Payment.id), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     started_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
 
@@ -364,4 +391,4 @@ class ProviderEvent(Base):
     __tablename__ = "provider_events"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

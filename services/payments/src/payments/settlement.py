@@ -39,8 +39,9 @@ async def keep(
     """Writes what became of payments together with all it leads to: events, refunds, calls."""
     now = datetime.now(UTC)
     for payment in payments:
-        if refund := payment.compensate(now):
-            give_back(session, refund)
+        if payment.is_owed_back:
+            refunds_before = await store.count_refunds(session, payment)
+            give_back(session, payment.compensate(refunds_before, now))
     await append(session, *filter(None, events))
     if any(payment.is_due(now) for payment in payments):
         on_commit(session, charges.wake)
@@ -87,13 +88,14 @@ async def _ask_about(payment: Payment) -> Intent:
         return await _ask_for_charge(payment, attempt)
     if payment.is_unwanted:
         return await provider.cancel(payment)
-    if attempt.number == 1:
+    if attempt.number == 1 or attempt.answered_at:
         return await provider.show(payment)
     return await provider.confirm(payment, attempt)
 
 
 async def _ask_for_charge(payment: Payment, attempt: Attempt) -> Intent:
-    stale = attempt.key_may_be_forgotten(datetime.now(UTC))
+    now = datetime.now(UTC)
+    stale = attempt.key_may_be_forgotten(now) or payment.may_have_been_forgotten(now)
     if stale and (known := await provider.find_intent(payment)):
         return known
     if payment.is_unwanted:
@@ -108,6 +110,7 @@ def _conclude(
     now = datetime.now(UTC)
     match answer:
         case Intent():
+            payment.attempts[attempt - 1].answered_at = now
             return payment.learn(answer, now, attempt)
         case Refused():
             return payment.fail(answer.code, now)
@@ -142,7 +145,13 @@ async def _ask_for_refund(refund: Refund) -> RefundReport:
     stale = refund.key_may_be_forgotten(datetime.now(UTC))
     if stale and (known := await provider.find_refund(refund)):
         return known
-    return await provider.refund(refund)
+    try:
+        return await provider.refund(refund)
+    except Refused:
+        # It may have been made before a restore, and its key be forgotten since.
+        if known := await provider.find_refund(refund):
+            return known
+        raise
 
 
 def _conclude_refund(

@@ -6,13 +6,22 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from chassis.paging import PageQuery, fetch_page
-from chassis.tables import new_id
-from sqlalchemy import ColumnElement, Executable, Select, bindparam, column, func, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Select,
+    bindparam,
+    column,
+    delete,
+    func,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 
-from payments.domain import Due, Payment, ProviderEvent, Refund, RefundStatus
+from payments.domain import Due, Payment, ProviderEvent, Refund, RefundStatus, payment_id_of
 
 DueT = TypeVar("DueT", bound=Due)
 
@@ -28,6 +37,8 @@ FACTS = (
 )
 COLUMNS = ("id", "order_id", *FACTS)
 
+_FORGOTTEN_AT_ONCE = 1_000
+
 
 async def merge(session: AsyncSession, facts: Iterable[dict[str, Any]]) -> Sequence[Payment]:
     """Adds facts, keyed by `order_id`, to the payments of their orders, which it locks.
@@ -35,7 +46,7 @@ async def merge(session: AsyncSession, facts: Iterable[dict[str, Any]]) -> Seque
     Rows are written in the order of their keys, so that batches cannot deadlock.
     """
     by_order = {fact["order_id"]: fact for fact in facts}
-    rows = [{"id": new_id(), **by_order[order_id]} for order_id in sorted(by_order)]
+    rows = [{"id": payment_id_of(key), **by_order[key]} for key in sorted(by_order)]
     arrays = {name: [row.get(name) for row in rows] for name in COLUMNS}
     fresh = {"populate_existing": True}
     return (await session.scalars(_MERGE, arrays, execution_options=fresh)).all()
@@ -86,6 +97,11 @@ async def refunds_of(session: AsyncSession, payment: Payment) -> Sequence[Refund
     return (await session.scalars(query)).all()
 
 
+async def count_refunds(session: AsyncSession, payment: Payment) -> int:
+    query = select(func.count()).where(Refund.payment_id == payment.id)
+    return await session.scalar(query) or 0
+
+
 async def refunds_made(
     session: AsyncSession, payments: Iterable[Payment]
 ) -> Sequence[tuple[Payment, Refund]]:
@@ -104,6 +120,14 @@ async def is_news(session: AsyncSession, event_id: str) -> bool:
     """Remembers the provider's event; false if it was remembered before."""
     entry = insert(ProviderEvent).values(id=event_id).on_conflict_do_nothing()
     return await session.scalar(entry.returning(ProviderEvent.id)) is not None
+
+
+async def forget_provider_events(session: AsyncSession, before: datetime) -> int:
+    """Deletes a bounded number of events that came before then; returns how many."""
+    old = select(ProviderEvent.id).where(ProviderEvent.received_at < before)
+    some = old.limit(_FORGOTTEN_AT_ONCE).with_for_update(skip_locked=True)
+    forgotten = delete(ProviderEvent).where(ProviderEvent.id.in_(some))
+    return len((await session.scalars(forgotten.returning(ProviderEvent.id))).all())
 
 
 async def page(

@@ -7,11 +7,14 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from chassis.database import Session
+from chassis.database import Session, database
 from chassis.problems import Problem
+from chassis.settings import settings
+from chassis.worker import Worker
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, StringConstraints, ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -119,6 +122,15 @@ def _explained() -> Generator[None]:
     except ValidationError as error:
         raise MalformedEvent("The payload is not an event as the provider sends it.") from error
 
+
+async def forget_old_webhooks() -> int:
+    """The provider gives up on a webhook within days; ours are kept as long as our own events."""
+    before = datetime.now(UTC) - timedelta(days=settings().event_log_days)
+    async with database.transaction() as session:
+        return await store.forget_provider_events(session, before)
+
+
+sweeper = Worker("webhook-sweeper", forget_old_webhooks, poll_seconds=600)
 
 EFFECTS: Mapping[str, Callable[[AsyncSession, dict[str, Any]], Awaitable[None]]] = {
     "payment_intent.succeeded": _hear_of_intent,

@@ -16,7 +16,7 @@ from chassis.problems import Conflict
 from chassis.tables import Base, new_id
 from contracts.users import UserDeleted, UserLoggedIn, UserRegistered, UserUpdated
 from email_validator import validate_email
-from sqlalchemy import CheckConstraint, ForeignKey
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 REFRESH_LIFETIME = timedelta(days=30)
@@ -188,6 +188,13 @@ class RefreshToken(Base):
     """What is kept of a refresh token. The token itself has 256 random bits and needs no salt."""
 
     __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        Index(
+            "ix_refresh_tokens_seeds",
+            "session_id",
+            postgresql_where=text("successor_seed IS NOT NULL"),
+        ),
+    )
 
     digest: Mapped[bytes] = mapped_column(primary_key=True)
     session_id: Mapped[UUID] = mapped_column(

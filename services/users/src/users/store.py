@@ -87,7 +87,8 @@ async def end_surplus_sessions(session: AsyncSession, user_id: UUID) -> None:
 
 async def forget_seeds(session: AsyncSession, session_id: UUID, now: datetime) -> None:
     """Past the grace nobody may derive a successor any more, whoever reads the database."""
-    old = (RefreshToken.session_id == session_id) & (RefreshToken.spent_at < now - REPLAY_GRACE)
+    seeds = (RefreshToken.session_id == session_id) & RefreshToken.successor_seed.is_not(None)
+    old = seeds & (RefreshToken.spent_at < now - REPLAY_GRACE)
     await session.execute(update(RefreshToken).where(old).values(successor_seed=None))
 
 

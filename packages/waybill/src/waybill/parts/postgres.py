@@ -45,7 +45,7 @@ _SETTINGS = {
     "timezone": "UTC",
 }
 
-_INITDB = (
+INITDB = (
     f"--username={SUPERUSER}",
     "--auth=scram-sha-256",
     "--encoding=UTF8",
@@ -112,7 +112,7 @@ async def initialise(project: Project, cluster: Cluster, secrets: PlatformSecret
     write_private(password, secrets.postgres_password)
     if cluster.uid is not None:
         os.chown(password, cluster.uid, -1)
-    argv = [str(cluster.programs / "initdb"), *_INITDB, f"--pwfile={password}", str(draft)]
+    argv = [str(cluster.programs / "initdb"), *INITDB, f"--pwfile={password}", str(draft)]
     command = infrastructure(project, "postgres", argv, uid=cluster.uid)
     if await run(command, seconds=120) != 0:
         raise PlatformError(f"initdb failed. The end of {command.log}:\n{last_lines(command.log)}")

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from waybill.verify.snapshot import OrderRow, Snapshot
 
-PAYMENT_DEADLINE = timedelta(minutes=15)
 STEP_DEADLINE = timedelta(minutes=2)
 # Deadlines are looked at every 15 seconds; one such look may be missed.
 LATENESS = timedelta(minutes=1)
@@ -65,9 +64,8 @@ def nothing_lost(snapshot: Snapshot) -> Iterator[str]:
     for order_id in snapshot.acknowledged:
         if order_id not in kept:
             yield f"order {order_id} was acknowledged and is gone"
-    for order in snapshot.orders:
-        if order.id not in snapshot.created_events:
-            yield f"order {order.id} was never announced"
+    for order_id in snapshot.unannounced:
+        yield f"order {order_id} was never announced"
 
 
 def nothing_twice(snapshot: Snapshot) -> Iterator[str]:
@@ -140,7 +138,7 @@ def nobody_stuck(snapshot: Snapshot) -> Iterator[str]:
     for order in snapshot.orders:
         unpaid = snapshot.taken_at - order.placed_at
         idle = snapshot.taken_at - order.changed_at
-        if order.status == "pending" and unpaid > PAYMENT_DEADLINE + LATENESS:
+        if order.status == "pending" and unpaid > snapshot.payment_deadline + LATENESS:
             yield f"order {order.id} is not cancelled, unpaid for {unpaid.total_seconds():.0f} s"
         elif _waits_for_service(order, order.id in waiting) and idle > STEP_DEADLINE:
             yield f"order {order.id} is {order.status} for {idle.total_seconds():.0f} s"
@@ -191,7 +189,7 @@ INVARIANTS = (
     Invariant(
         "I1",
         "No acknowledged order is lost",
-        ("orders", "acknowledged"),
+        ("orders", "acknowledged", "unannounced"),
         nothing_lost,
         lambda snapshot: len(snapshot.acknowledged),
     ),

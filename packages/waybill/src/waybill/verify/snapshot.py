@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,16 @@ class DeadLetterRow:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`missing` says of each source that could not be read why; its field is then empty."""
+    """`missing` says of each source that could not be read why; its field is then empty.
+
+    `unannounced` are the orders that the log lacks, though it still reaches back to them.
+    """
 
     taken_at: datetime
+    payment_deadline: timedelta = timedelta(minutes=15)
     orders: Sequence[OrderRow] = ()
     history: Sequence[Step] = ()
-    created_events: frozenset[str] = frozenset()
+    unannounced: Sequence[str] = ()
     payments: Sequence[PaymentRow] = ()
     charges: Sequence[Charge] = ()
     reservations: Sequence[Reservation] = ()

@@ -1,12 +1,13 @@
 """Reads the snapshot: the services' databases, the broker, the provider's records, the ledger."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import aiohttp
 import asyncpg
+from pydantic_settings import BaseSettings
 
 from waybill import ledger, ports
 from waybill.credentials import PlatformSecrets, load
@@ -25,6 +26,28 @@ from waybill.verify.snapshot import (
     StockRow,
 )
 
+
+class Told(BaseSettings):
+    """What the services are told by the same environment."""
+
+    event_log_days: int = 30
+    payment_deadline_seconds: int = 900
+
+    @property
+    def event_log(self) -> timedelta:
+        """The age up to which events are kept."""
+        return timedelta(days=self.event_log_days)
+
+    @property
+    def payment_deadline(self) -> timedelta:
+        return timedelta(seconds=self.payment_deadline_seconds)
+
+
+class NoStatistics(Exception):  # noqa: N818  # named for what it says
+    """The broker names a queue and does not tell what is in it."""
+
+
+_UNREADABLE = (OSError, asyncpg.PostgresError, aiohttp.ClientError, TimeoutError, NoStatistics)
 _PAGE = 100
 _SECONDS = 30
 
@@ -32,7 +55,15 @@ _ORDERS = """
     SELECT id::text, status, version, total, tracking_number, created_at, updated_at FROM orders
 """
 _HISTORY = "SELECT order_id::text, version, status FROM order_history"
-_CREATED = "SELECT key FROM event_log WHERE topic = 'order.created'"
+# One statement, and so of one moment. An hour before its time in the log ends, an order is let go:
+# its event may be pruned while this looks.
+UNANNOUNCED = """
+    SELECT id::text FROM orders
+    WHERE created_at > now() - $1::interval + interval '1 hour'
+      AND NOT EXISTS (
+          SELECT FROM event_log WHERE topic = 'order.created' AND key = orders.id::text
+      )
+"""
 _PAYMENTS = "SELECT order_id::text, status, captured, refunded FROM payments"
 _RESERVATIONS = "SELECT order_id::text, status FROM reservations"
 _STOCK = """
@@ -55,6 +86,7 @@ _DEAD_LETTERS = """
 async def take_snapshot(project: Project) -> Snapshot:
     """A source that cannot be read leaves its reason in `missing`, and the others are read."""
     secrets = load(project)
+    told = Told()
     reading = _Reading(project, secrets)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as http:
         sources: Mapping[str, Callable[[], Awaitable[Any]]] = {
@@ -69,7 +101,7 @@ async def take_snapshot(project: Project) -> Snapshot:
             "reservations": lambda: reading.rows("inventory", _RESERVATIONS, Reservation),
             "payments": lambda: reading.rows("payments", _PAYMENTS, PaymentRow),
             "history": lambda: reading.rows("orders", _HISTORY, Step),
-            "created_events": reading.created_events,
+            "unannounced": lambda: reading.rows("orders", UNANNOUNCED, str, told.event_log),
             "orders": lambda: reading.rows("orders", _ORDERS, OrderRow),
         }
         found: dict[str, Any] = {}
@@ -77,9 +109,10 @@ async def take_snapshot(project: Project) -> Snapshot:
         for name, read in sources.items():
             try:
                 found[name] = await read()
-            except (OSError, asyncpg.PostgresError, aiohttp.ClientError, TimeoutError) as error:
+            except _UNREADABLE as error:
                 missing[name] = f"cannot be read ({error})"
-    return Snapshot(taken_at=datetime.now(UTC), missing=missing, **found)
+    now = datetime.now(UTC)
+    return Snapshot(now, payment_deadline=told.payment_deadline, missing=missing, **found)
 
 
 class _Reading:
@@ -89,12 +122,11 @@ class _Reading:
         self._databases = project.databases
         self._secrets = secrets
 
-    async def rows(self, database: str, query: str, row: Callable[..., Any]) -> list[Any]:
+    async def rows(
+        self, database: str, query: str, row: Callable[..., Any], *args: object
+    ) -> list[Any]:
         async with postgres.connection(self._secrets, database) as session:
-            return [row(*record.values()) for record in await session.fetch(query)]
-
-    async def created_events(self) -> frozenset[str]:
-        return frozenset(await self.rows("orders", _CREATED, str))
+            return [row(*record.values()) for record in await session.fetch(query, *args)]
 
     async def unpublished(self) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -115,7 +147,10 @@ async def _queued(http: aiohttp.ClientSession, secrets: PlatformSecrets) -> dict
     headers = {"Authorization": login}
     async with http.get(url, params={"columns": "name,messages"}, headers=headers) as reply:
         reply.raise_for_status()
-        return {queue["name"]: queue.get("messages", 0) for queue in await reply.json()}
+        queues = await reply.json()
+    if silent := [queue["name"] for queue in queues if "messages" not in queue]:
+        raise NoStatistics(f"nothing is known of {', '.join(silent)}")
+    return {queue["name"]: queue["messages"] for queue in queues}
 
 
 async def _charges(http: aiohttp.ClientSession, secrets: PlatformSecrets) -> list[Charge]:
