@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from chassis.reconciliation import topics_by_producer
-from chassis.sidecar import DEAD_LETTERS, PUBSUB
+from chassis.sidecar import DEAD_LETTERS, PATIENCE_SECONDS, PUBSUB
 from dashboard.dead_letters import ELSEWHERE
 from gateway.routing import AREAS
 
@@ -142,6 +142,21 @@ def impatient_deliveries(files: Files) -> Iterator[str]:
                 yield "a delivery needs a timeout, and no circuit breaker"
 
 
+def forsaken_publishes(files: Files) -> Iterator[str]:
+    """Who publishes outwaits the tries of its sidecar."""
+    for document in policies_of(files):
+        policies = document["spec"]["policies"]
+        outbound = document["spec"]["targets"]["components"].get(PUBSUB, {}).get("outbound")
+        if outbound is None:
+            continue
+        timeout = duration(policies["timeouts"][outbound["timeout"]])
+        retry = policies["retries"][outbound["retry"]]
+        retries = retry["maxRetries"]
+        longest = timeout * (retries + 1) + duration(retry["duration"]) * retries
+        if longest >= timedelta(seconds=PATIENCE_SECONDS):
+            yield f"a publish may take {longest}, and is published again meanwhile"
+
+
 def duration(text: str) -> timedelta:
     if text.endswith("ms"):
         return timedelta(milliseconds=int(text.removesuffix("ms")))
@@ -168,6 +183,7 @@ RULES: tuple[Rule, ...] = (
     repeated_overload,
     breakers_that_clients_can_open,
     impatient_deliveries,
+    forsaken_publishes,
     undelivered,
 )
 
@@ -239,6 +255,10 @@ BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
     "breaker on deliveries": (
         impatient_deliveries,
         lambda f: target(f, "pubsub")["inbound"].update(circuitBreaker="dependency"),
+    ),
+    "publish that outlasts its caller": (
+        forsaken_publishes,
+        lambda f: retry(f, "publish").update(maxRetries=3),
     ),
     "single delivery": (undelivered, lambda f: target(f, "pubsub").pop("inbound")),
     "dead letters without a pause": (

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from chassis.app import create_app
 from chassis.database import database
+from chassis.delivery import split
 from chassis.event_log import append
 from chassis.sidecar import SidecarUnavailable
 from chassis.tables import LoggedEvent
@@ -145,6 +146,76 @@ async def test_poison_that_the_database_cannot_hold_is_kept_all_the_same(
     assert len(await dead_letters()) == 1
 
 
+DEEP = "[" * 5_000 + "]" * 5_000
+
+
+SIDECAR = {
+    "dapr-api-token": "the-token-of-the-sidecar-in-tests",
+    "content-type": "application/json",
+}
+
+
+async def deliver_text(client: httpx.AsyncClient, body: str) -> dict[str, str]:
+    """The statuses by the entries' ids."""
+    reply = await client.post("/events", content=body.encode(), headers=SIDECAR)
+    statuses = reply.raise_for_status().json()["statuses"]
+    return {status["entryId"]: status["status"] for status in statuses}
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        f'{{"event": {{"data": {DEEP}}}, "entryId": "bad"}}',
+        f'{{"entryId": "bad", "event": {DEEP}, "metadata": {{"entryId": "other"}}}}',
+        '{"entryId": "bad", "event": {"data": 1' + "0" * 5_000 + "}}",
+        '{"entryId": "bad", "event": {"text": "half \\ud83d a pair"}}',
+    ],
+)
+async def test_a_delivery_with_an_unreadable_entry_loses_only_that(
+    client: httpx.AsyncClient, handler: Handler, unreadable: str
+) -> None:
+    misleading = entry(producertrace='quoted \\" and ]} {[ "entryId": "bad"')
+    good = [json.dumps(each) for each in (entry(), misleading, entry())]
+    body = (
+        f'{{"id": "1", "entries": [{good[0]}, {unreadable}, {", ".join(good[1:])}], "type": "x"}}'
+    )
+    for _ in range(2):
+        statuses = await deliver_text(client, body)
+        assert (statuses["bad"], set(statuses.values()), len(statuses)) == (
+            "SUCCESS",
+            {"SUCCESS"},
+            4,
+        )
+    assert handler.batches == [3]
+    [letter] = await dead_letters()
+    assert (letter.topic, letter.attempts) == ("unknown", 2)
+    assert letter.payload in unreadable
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-9, 9) | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    )
+)
+def test_entries_are_told_apart_without_reading_them(events: list[Any]) -> None:
+    entries = [{"entryId": str(n), "event": event} for n, event in enumerate(events)]
+    body = json.dumps({"metadata": {"a": "[{"}, "entries": entries, "id": "]"})
+    found = split(body)
+    assert [each.entryId for each in found] == [each["entryId"] for each in entries]
+    for each, sent in zip(found, entries, strict=True):
+        whole = not isinstance(sent["event"], list | dict)
+        assert json.loads(each.event) == (sent if whole else sent["event"])
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"entries": 7}', '{"entries": [{"event": 1}]}'])
+async def test_what_is_no_delivery_is_refused(client: httpx.AsyncClient, body: str) -> None:
+    assert (await client.post("/events", content=body, headers=SIDECAR)).status_code == 400
+
+
 async def test_what_follows_from_an_event_continues_its_trace(deliver: Delivered) -> None:
     entries = [entry(producertrace=TRACE.format(n)) for n in (1, 2, 3)]
     await deliver.raw(TOPIC, entries)
@@ -163,7 +234,7 @@ async def test_undeliverable_events_come_to_the_desk(
         ("dead-letters", "test.dead-letters", "/events/dead-letters")
     ]
     token = {"dapr-api-token": "the-token-of-the-sidecar-in-tests"}
-    for undelivered in (json.dumps(entry()["event"]).encode(), b"\xff rubbish"):
+    for undelivered in (json.dumps(entry()["event"]).encode(), b"\xff rubbish", DEEP.encode()):
         body = {"data_base64": base64.b64encode(undelivered).decode()}
         reply = await client.post("/events/dead-letters", json=body, headers=token)
         assert reply.json() == {"status": "SUCCESS"}

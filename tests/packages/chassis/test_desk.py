@@ -140,6 +140,18 @@ async def test_a_list_is_bounded(client: httpx.AsyncClient, limit: object) -> No
     assert (await client.get(f"{DESK}?limit={limit}", headers=TOKEN)).status_code == 422
 
 
+async def test_what_cannot_be_read_can_only_be_discarded(
+    client: httpx.AsyncClient, desk: DeskClient
+) -> None:
+    deep = "[" * 5_000 + "]" * 5_000
+    body = f'{{"entries": [{{"entryId": "deep", "event": {deep}}}]}}'
+    (await client.post("/events", content=body, headers=TOKEN)).raise_for_status()
+    [letter] = (await desk.letters())["items"]
+    assert letter["payload_length"] == 10_000
+    assert "discarded" in (await desk.replay(letter["id"]))["refusal"]
+    assert (await desk.discard(letter["id"]))["resolution"] == "discarded"
+
+
 async def test_a_list_cuts_a_long_payload_and_the_letter_has_it_all(
     desk: DeskClient, deliver: Delivered
 ) -> None:

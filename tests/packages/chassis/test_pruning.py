@@ -7,7 +7,8 @@ import pytest
 from chassis import pruning
 from chassis.database import database
 from chassis.pruning import prune
-from chassis.tables import IdempotencyKey, LoggedEvent, SeenEvent
+from chassis.tables import DeadLetter, IdempotencyKey, LoggedEvent, SeenEvent, new_id
+from chassis.testing import dead_letters
 from sqlalchemy import select
 
 NOW = datetime.now(UTC)
@@ -58,6 +59,33 @@ async def test_what_is_older_than_its_term_goes_and_the_rest_stays() -> None:
     await prune()
 
     assert await left() == ([0, 29.9, 91], 2, ["0", "6.9"])
+
+
+def letter(topic: str, *, received: float, resolved: float | None) -> DeadLetter:
+    return DeadLetter(
+        id=new_id(),
+        topic=topic,
+        payload="{}",
+        reason="r",
+        received_at=NOW - timedelta(days=received),
+        resolution=None if resolved is None else "discarded",
+        resolved_at=None if resolved is None else NOW - timedelta(days=resolved),
+    )
+
+
+@pytest.mark.usefixtures("db")
+async def test_resolved_letters_are_pruned() -> None:
+    """Not before the log has forgotten the event, or it would be fetched again."""
+    async with database.transaction() as session:
+        session.add_all(
+            [
+                letter("open", received=90, resolved=None),
+                letter("lately", received=90, resolved=34.9),
+                letter("long ago", received=35.2, resolved=35.1),
+            ]
+        )
+    await prune()
+    assert {kept.topic for kept in await dead_letters()} == {"open", "lately"}
 
 
 @pytest.mark.usefixtures("db")

@@ -1,28 +1,31 @@
 """What the broker lost comes from the producers' event logs, once, and nothing is passed over."""
 
 import asyncio
-import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from chassis import event_history
+from chassis import consumer, event_history, reconciliation
 from chassis.app import create_app
 from chassis.database import database
 from chassis.event_history import HistoryPage, history_routes
 from chassis.event_log import append
 from chassis.settings import settings
 from chassis.sidecar import Reply, SidecarUnavailable
-from chassis.tables import LoggedEvent, SeenEvent, first_id_at, new_id
+from chassis.tables import LoggedEvent, Watermark, first_id_at, new_id
 from chassis.testing import Delivered, StandInSidecar, as_entry, dead_letters
+from contracts import Event
+from contracts.catalog import ProductUpdated
 from contracts.users import UserDeleted, UserLoggedIn
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 HISTORY = "/internal/users/events"
@@ -34,7 +37,7 @@ class Handler:
         self.seen: list[UUID] = []
         self.failure: Exception | None = None
 
-    async def __call__(self, _: AsyncSession, events: Sequence[UserDeleted]) -> None:
+    async def __call__(self, _: AsyncSession, events: Sequence[UserDeleted | UserLoggedIn]) -> None:
         if self.failure:
             raise self.failure
         self.seen += [event.user_id for event in events]
@@ -75,6 +78,19 @@ def deleted() -> UserDeleted:
     return UserDeleted(user_id=uuid4(), occurred_at=datetime.now(UTC))
 
 
+def logged_in() -> UserLoggedIn:
+    return UserLoggedIn(user_id=uuid4(), occurred_at=datetime.now(UTC))
+
+
+@asynccontextmanager
+async def release(handlers: Mapping[type[Event], Handler]) -> AsyncGenerator[httpx.AsyncClient]:
+    """Of the same service, with other subscriptions; on the same database."""
+    app = create_app("test", subscriptions=handlers)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
 async def log_events(*events: Any) -> None:
     async with database.transaction() as session:
         await append(session, *events)
@@ -85,6 +101,27 @@ async def let_them_settle() -> None:
         await session.execute(
             text("UPDATE event_log SET created_at = created_at - interval '1 minute'")
         )
+
+
+async def refused(client: httpx.AsyncClient, handler: Handler) -> UserDeleted:
+    """An event that lies at the desk."""
+    event = deleted()
+    await log_events(event)
+    await let_them_settle()
+    handler.failure = ValueError("poison")
+    await tick(client)
+    handler.failure = None
+    return event
+
+
+async def deliver_logged(deliver: Delivered) -> None:
+    """The oldest event of the log, as the broker brings it."""
+    async with database.transaction() as session:
+        first = (await session.scalars(select(LoggedEvent).order_by(LoggedEvent.sequence))).first()
+    assert first
+    entry = as_entry(first.topic, first.payload)
+    entry["event"]["id"] = str(first.id)
+    assert await deliver.raw(first.topic, [entry]) == ["SUCCESS"]
 
 
 async def tick(client: httpx.AsyncClient) -> None:
@@ -106,12 +143,7 @@ async def test_what_arrived_is_not_fetched_again(
     client: httpx.AsyncClient, deliver: Delivered, handler: Handler
 ) -> None:
     await log_events(deleted(), deleted())
-    async with database.transaction() as session:
-        first = (await session.scalars(select(LoggedEvent))).first()
-    assert first
-    entry = as_entry(first.topic, first.payload)
-    entry["event"]["id"] = str(first.id)
-    await deliver.raw(first.topic, [entry])
+    await deliver_logged(deliver)
     await let_them_settle()
     await tick(client)
     assert len(handler.seen) == len(set(handler.seen)) == 2
@@ -127,7 +159,7 @@ async def test_an_event_that_may_be_on_its_way_is_left_to_the_broker(
 
 async def test_other_topics_are_not_asked_for(client: httpx.AsyncClient, handler: Handler) -> None:
     event = deleted()
-    await log_events(UserLoggedIn(user_id=uuid4(), occurred_at=datetime.now(UTC)), event)
+    await log_events(logged_in(), event)
     await let_them_settle()
     await tick(client)
     assert handler.seen == [event.user_id]
@@ -160,10 +192,7 @@ async def test_the_watermark_waits_for_what_cannot_take_effect_now(
 async def test_poison_goes_to_the_desk_once_and_is_seen(
     client: httpx.AsyncClient, handler: Handler
 ) -> None:
-    await log_events(deleted())
-    await let_them_settle()
-    handler.failure = ValueError("poison")
-    await tick(client)
+    await refused(client, handler)
     await tick(client)
     assert [letter.attempts for letter in await dead_letters()] == [1]
 
@@ -221,10 +250,14 @@ async def history(client: httpx.AsyncClient, after: str) -> HistoryPage:
     return HistoryPage.model_validate_json(reply.raise_for_status().content)
 
 
-async def replay(client: httpx.AsyncClient, since: datetime | None) -> int:
-    """How many events took effect."""
+async def replayed(client: httpx.AsyncClient, since: datetime | None) -> None:
     body = {"since": since and since.isoformat()}
     (await client.post("/internal/test/replay", json=body, headers=TOKEN)).raise_for_status()
+
+
+async def replay(client: httpx.AsyncClient, since: datetime | None) -> int:
+    """How many events took effect."""
+    await replayed(client, since)
     repaired, more = 0, True
     while more:
         reply = await client.post("/internal/test/reconcile", headers=TOKEN)
@@ -262,18 +295,130 @@ async def test_a_replay_since_a_time_leaves_alone_what_was_before(
     assert handler.seen == [before.user_id, after.user_id, after.user_id]
 
 
-async def test_a_full_replay_empties_the_read_models_first(
-    concurrent_db: AsyncEngine, trusted_keys: None
+async def at_the_desk(client: httpx.AsyncClient, decision: str) -> None:
+    """What is decided about the only letter."""
+    [letter] = await dead_letters()
+    url = f"/internal/test/dead-letters/{letter.id}/{decision}"
+    reply = await client.post(url, json={"by": str(uuid4())}, headers=TOKEN)
+    assert reply.json()["refusal"] is None
+
+
+async def test_a_replay_has_replayed_letters_take_effect_again(
+    client: httpx.AsyncClient, handler: Handler
 ) -> None:
-    """The inbox serves as a read model here: it holds nothing but what events have told."""
-    app = create_app("test", subscriptions={UserDeleted: Handler()}, read_models=[SeenEvent])
+    event = await refused(client, handler)
+    await at_the_desk(client, "replay")
+    assert await replay(client, since=None) == 1
+    assert handler.seen == [event.user_id] * 2
+    assert [letter.resolution for letter in await dead_letters()] == ["replayed"]
+
+
+async def test_a_replay_leaves_alone_what_was_discarded(
+    client: httpx.AsyncClient, handler: Handler
+) -> None:
+    await refused(client, handler)
+    await at_the_desk(client, "discard")
+    assert await replay(client, since=None) == 0
+
+
+async def test_a_page_that_was_compared_before_a_replay_moves_no_watermark_after_it(
+    client: httpx.AsyncClient,
+    deliver: Delivered,
+    handler: Handler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It found the inbox complete, which was then forgotten; its cursor is where it was."""
+    since = datetime.now(UTC) - timedelta(hours=1)
+    await log_events(deleted())
+    await let_them_settle()
+    await replayed(client, since)
+    await deliver_logged(deliver)
+    missing = vars(reconciliation)["_missing"]
+
+    async def interrupted(ids: Sequence[UUID]) -> list[UUID]:
+        lacking = await missing(ids)
+        await replayed(client, since)
+        return lacking
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(reconciliation, "_missing", interrupted)
+        await tick(client)
+    assert len(handler.seen) == 1
+    await tick(client)
+    assert len(handler.seen) == 2
+
+
+async def test_a_type_that_is_subscribed_to_later_is_fetched(
+    client: httpx.AsyncClient, handler: Handler
+) -> None:
+    early, late = logged_in(), logged_in()
+    await log_events(early, deleted())
+    await let_them_settle()
+    await tick(client)
+    async with release({UserDeleted: handler, UserLoggedIn: handler}) as newer:
+        await tick(newer)
+        assert handler.seen[1:] == [early.user_id]
+        await log_events(late)
+        await let_them_settle()
+        await tick(client)  # a replica of the former release is still there
+        await tick(newer)
+    assert handler.seen[2:] == [late.user_id]
+
+
+async def test_a_watermark_of_a_release_that_did_not_say_what_it_compared_is_not_relied_on(
+    client: httpx.AsyncClient, handler: Handler
+) -> None:
+    await log_events(deleted())
+    await let_them_settle()
+    end = (await history(client, after="")).cursor
     async with database.transaction() as session:
-        session.add(SeenEvent(event_id=new_id()))
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        await client.post("/internal/test/replay", content=json.dumps({}), headers=_JSON)
-    async with database.transaction() as session:
-        assert (await session.scalars(select(SeenEvent))).all() == []
+        session.add(Watermark(producer="users", cursor=end))
+    await tick(client)
+    assert len(handler.seen) == 1
+
+
+@pytest.mark.parametrize("trouble", [None, TimeoutError()])
+async def test_what_a_former_release_did_not_know_takes_effect_and_leaves_the_desk(
+    deliver: Delivered,
+    handler: Handler,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception | None,
+) -> None:
+    """Whatever becomes of its neighbour."""
+    event, neighbours = deleted(), Handler()
+    await log_events(event, logged_in())
+    await let_them_settle()
+    with monkeypatch.context() as formerly:
+        formerly.setattr(consumer, "_EVENTS", {})
+        await deliver_logged(deliver)
+    assert [letter.resolution for letter in await dead_letters()] == [None]
+    neighbours.failure = trouble
+    async with release({UserDeleted: handler, UserLoggedIn: neighbours}) as newer:
+        await tick(newer)
+    assert handler.seen == [event.user_id]
+    assert [letter.resolution for letter in await dead_letters()] == ["replayed"]
+
+
+@pytest.mark.parametrize(("trouble", "status"), [(ZeroDivisionError(), 500), (PoolTimeout(), 200)])
+async def test_a_tick_ends_with_all_its_producers(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, trouble: Exception, status: int
+) -> None:
+    event, failed = deleted(), asyncio.Event()
+    await log_events(event)
+    await let_them_settle()
+    invoke = reconciliation.sidecar.invoke
+
+    async def of_one_only(producer: str, path: str, **request: Any) -> Reply:
+        if producer == "catalog":
+            failed.set()
+            raise trouble
+        await failed.wait()
+        return await invoke(producer, path, **request)
+
+    monkeypatch.setattr(reconciliation.sidecar, "invoke", of_one_only)
+    async with release({ProductUpdated: handler, UserDeleted: handler}) as client:
+        assert (await client.post("/job/reconcile", headers=TOKEN)).status_code == status
+    assert handler.seen == [event.user_id]
 
 
 async def test_a_tick_that_meets_the_one_before_does_nothing(

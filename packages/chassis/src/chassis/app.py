@@ -19,9 +19,9 @@ from chassis.limits import BodyLimit
 from chassis.problems import install_problem_handlers
 from chassis.pruning import pruning
 from chassis.reconciliation import Reconciliation
+from chassis.replay import NO_READ_MODELS, ReadModels
 from chassis.settings import settings
 from chassis.sidecar import sidecar
-from chassis.tables import Base
 from chassis.telemetry import Telemetry, set_up_telemetry
 from chassis.worker import Worker, at_work
 
@@ -35,16 +35,16 @@ def create_app(
     subscriptions: Subscriptions | None = None,
     workers: Sequence[Worker] = (),
     jobs: Sequence[Job] = (),
-    read_models: Sequence[type[Base]] = (),
+    read_models: ReadModels = NO_READ_MODELS,
     lifespan: Lifespan | None = None,
     docs: bool = True,
 ) -> FastAPI:
     """Assembles a service: its routes, its subscriptions and its background work.
 
     A service has a database if its environment names one. `lifespan` runs inside that of the
-    database and the sidecar, so it may use both, and ends before them. `read_models` are tables
-    that hold nothing but what events have told: a full replay empties them first. `docs` serves a
-    page of the routes at `/docs`, from assets of our own: it works without the internet.
+    database and the sidecar, so it may use both, and ends before them. `read_models` are built anew
+    by a replay. `docs` serves a page of the routes at `/docs`, from assets of our own: it works
+    without the internet.
     """
     has_database = bool(settings().database_url)
     reconciliation = Reconciliation(name, subscriptions or {}, read_models)

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import structlog
 from contracts import ALL_EVENTS, Event
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chassis.cloud_event import CloudEvent
 from chassis.database import database
 from chassis.dead_letters import record_dead_letter
+from chassis.delivery import Entry, entries_of
 from chassis.event_log import traces_by_key
 from chassis.failpoints import failpoint
 from chassis.identity import require_app_token
@@ -53,19 +54,6 @@ class UnknownEventType(Exception):  # noqa: N818  # named for the broken rule
     """The service has no handler for the event's type."""
 
 
-class Entry(BaseModel):
-    """One event of a bulk delivery; `event` is validated alone, so that it fails alone."""
-
-    entryId: str  # noqa: N815  # Dapr's name
-    event: Any
-
-
-class Delivery(BaseModel):
-    """The body of a bulk delivery."""
-
-    entries: list[Entry]
-
-
 @dataclass(frozen=True)
 class Received:
     entry_id: str
@@ -83,8 +71,8 @@ def event_routes(subscriptions: Subscriptions) -> APIRouter:
     router = APIRouter(include_in_schema=False, dependencies=[Depends(require_app_token)])
 
     @router.post("/events")
-    async def receive(delivery: Delivery) -> dict[str, Any]:
-        outcomes = await take_in(subscriptions, delivery.entries)
+    async def receive(request: Request) -> dict[str, Any]:
+        outcomes = await take_in(subscriptions, entries_of(await request.body()))
         return {"statuses": [{"entryId": i, "status": s} for i, s in outcomes.items()]}
 
     return router

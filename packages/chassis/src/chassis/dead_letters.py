@@ -7,6 +7,7 @@ from uuid import NAMESPACE_URL, uuid5
 from dapr.ext.fastapi import DaprApp
 from fastapi import Depends, FastAPI
 from pydantic import Base64Bytes, BaseModel, ValidationError
+from pydantic_core import from_json
 from sqlalchemy.dialects.postgresql import insert
 
 from chassis.cloud_event import CloudEvent
@@ -96,6 +97,6 @@ def subscribe_to_dead_letters(app: FastAPI, name: str) -> None:
 def _decoded(data: bytes) -> Any:
     text = data.decode(errors="replace")
     try:
-        return json.loads(text)
+        return from_json(text)
     except ValueError:
         return text

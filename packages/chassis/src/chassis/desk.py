@@ -1,6 +1,5 @@
 """The dead-letter desk as people use it: they read a service's open letters, and decide on each."""
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,6 +10,7 @@ import structlog
 from fastapi import APIRouter, Depends, Query
 from opentelemetry import trace
 from pydantic import BaseModel
+from pydantic_core import from_json
 from sqlalchemy import Select, SQLColumnExpression, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 MOST_LETTERS = 500
 LONGEST_EXCERPT = 4_000
 IS_OPEN = DeadLetter.resolution.is_(None)
-_UNREADABLE = "It is not JSON. It can only be discarded."
+_UNREADABLE = "It cannot be read as JSON. It can only be discarded."
 
 
 class Resolution(StrEnum):
@@ -141,7 +141,7 @@ class Desk:
     async def _try_again(self, session: AsyncSession, letter: DeadLetter) -> str | None:
         """None, or why the event is refused again."""
         try:
-            raw = json.loads(letter.payload)
+            raw = from_json(letter.payload)
         except ValueError:
             return _UNREADABLE
         try:

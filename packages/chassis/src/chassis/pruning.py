@@ -10,13 +10,14 @@ from sqlalchemy import ColumnElement, CursorResult, Table, delete, select, tuple
 from chassis.database import database
 from chassis.jobs import Job, in_batches
 from chassis.settings import settings
-from chassis.tables import Base, IdempotencyKey, LoggedEvent, SeenEvent, first_id_at
+from chassis.tables import Base, DeadLetter, IdempotencyKey, LoggedEvent, SeenEvent, first_id_at
 
 log = structlog.get_logger(__name__)
 
 BATCH = 1_000
 MOST_BATCHES = 100  # of each table, at a tick
-# An event that is told again, or fetched from its producer's log, must still be found here.
+# An event that is told again, or fetched from its producer's log, must still be found in the inbox,
+# or among the letters that were decided about.
 INBOX_OUTLASTS_LOG = timedelta(days=5)
 
 
@@ -25,7 +26,9 @@ async def prune() -> None:
     logged = now - timedelta(days=settings().event_log_days)
     old_event = LoggedEvent.id < first_id_at(logged), LoggedEvent.published_at < logged
     await _empty(LoggedEvent, *old_event)
-    await _empty(SeenEvent, SeenEvent.event_id < first_id_at(logged - INBOX_OUTLASTS_LOG))
+    remembered = logged - INBOX_OUTLASTS_LOG
+    await _empty(SeenEvent, SeenEvent.event_id < first_id_at(remembered))
+    await _empty(DeadLetter, DeadLetter.resolved_at < remembered)
     answered = now - timedelta(days=settings().idempotency_key_days)
     await _empty(IdempotencyKey, IdempotencyKey.created_at < answered)
 

@@ -6,8 +6,9 @@ broker refused as done, a queue may lose its binding, a disk its messages: here 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -15,18 +16,23 @@ import structlog
 from contracts import Event
 from fastapi import APIRouter, Depends
 from prometheus_client import Counter, Gauge
-from pydantic import BaseModel, TypeAdapter
-from sqlalchemy import Uuid, any_, bindparam, delete, except_, func, select, true, update
+from pydantic import AwareDatetime, BaseModel, TypeAdapter
+from sqlalchemy import Uuid, and_, any_, bindparam, except_, func, not_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from chassis.consumer import Entry, Status, Subscriptions, take_in
-from chassis.database import Session, database
-from chassis.event_history import FETCHED_AT_ONCE, HistoryPage, cursor_since
+from chassis.consumer import Status, Subscriptions, UnknownEventType, take_in
+from chassis.database import database
+from chassis.delivery import Entry
+from chassis.desk import IS_OPEN, Resolution
+from chassis.event_history import FETCHED_AT_ONCE, HistoryPage
 from chassis.identity import require_app_token
 from chassis.jobs import Job
+from chassis.replay import ReadModels, wind_back
 from chassis.sidecar import SidecarUnavailable, sidecar
-from chassis.tables import Base, DeadLetter, SeenEvent, Watermark, first_id_at
+from chassis.tables import DeadLetter, SeenEvent, Watermark
+from chassis.transience import is_transient
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 REPAIRS = Counter(
@@ -54,29 +60,25 @@ class Progress(BaseModel):
 
 
 class Replay(BaseModel):
-    """Everything again if `since` is absent; the read models are emptied first then."""
+    """Everything that all logs hold if `since` is absent."""
 
-    since: datetime | None = None
+    since: AwareDatetime | None = None
 
 
 class Reconciliation:
-    """Compares the logs of all producers that a service subscribes to with its inbox.
+    """Compares the logs of all producers that a service subscribes to with its inbox."""
 
-    `read_models` are the tables that hold nothing but what events have told.
-    """
-
-    def __init__(
-        self, name: str, subscriptions: Subscriptions, read_models: Sequence[type[Base]] = ()
-    ) -> None:
+    def __init__(self, name: str, subscriptions: Subscriptions, read_models: ReadModels) -> None:
         self._name = name
         self._subscriptions = subscriptions
         self._read_models = read_models
         self._topics = topics_by_producer(subscriptions)
+        self._marks = _marks(self._topics)
         self.job = Job("reconcile", SCHEDULE, self.tick)
 
     async def tick(self) -> None:
-        """A bounded number of pages of each producer; one that is away does not stop the rest."""
-        await asyncio.gather(*(self._catch_up(producer) for producer in self._topics))
+        """A bounded number of pages of each producer; trouble with one does not stop the rest."""
+        await _all_of(self._catch_up(producer) for producer in self._topics)
 
     async def _catch_up(self, producer: str) -> None:
         try:
@@ -84,17 +86,19 @@ class Reconciliation:
                 if not (await self._step(producer)).more:
                     COMPARED_AT.labels(producer).set_to_current_time()
                     return
-        except SidecarUnavailable as trouble:
+        except Exception as trouble:
+            if not is_transient(trouble):
+                raise
             log.warning("not_reconciled", producer=producer, error=str(trouble))
 
     async def _step(self, producer: str) -> Progress:
         """One page; the watermark moves when all of it has taken effect, or lies at the desk."""
-        cursor = await _watermark(producer)
-        page = await self._page(producer, cursor)
+        mark = await _watermark(self._marks[producer])
+        page = await self._page(producer, mark.cursor)
         missing = await _missing([event.id for event in page.events])
         for start in range(0, len(missing), FETCHED_AT_ONCE):
             await self._repair(producer, missing[start : start + FETCHED_AT_ONCE])
-        await _move(producer, cursor, page.cursor)
+        await _move(mark, page.cursor)
         return Progress(
             producer=producer,
             compared=len(page.events),
@@ -114,6 +118,9 @@ class Reconciliation:
         events = await _fetch(producer, ids)
         entries = [Entry(entryId=str(event["id"]), event=event) for event in events]
         outcomes = await take_in(self._subscriptions, entries)
+        await _close_letters(
+            [UUID(entry) for entry, status in outcomes.items() if status is Status.SUCCESS]
+        )
         if Status.RETRY in outcomes.values():
             raise SidecarUnavailable("The events cannot take effect now.")
         for event in events:
@@ -129,29 +136,26 @@ class Reconciliation:
         )
 
         @router.post("/replay")
-        async def replay(session: Session, request: Replay) -> None:
+        async def replay(request: Replay) -> None:
             """Winds the watermarks back and forgets what was seen since; the rest follows."""
-            await self._wind_back(session, request.since)
+            await wind_back(self._marks.values(), self._read_models, request.since)
 
         @router.post("/reconcile")
         async def reconcile() -> list[Progress]:
             """Compares one page of each producer; the caller repeats it while there is more."""
-            return list(await asyncio.gather(*(self._step(producer) for producer in self._topics)))
+            return await _all_of(self._step(producer) for producer in self._topics)
 
         return router
 
-    async def _wind_back(self, session: Session, since: datetime | None) -> None:
-        for model in self._read_models if since is None else ():
-            await session.execute(delete(model))
-        seen = SeenEvent.event_id >= first_id_at(since) if since else true()
-        await session.execute(delete(SeenEvent).where(seen))
-        cursor = cursor_since(since) if since else ""
-        rows = [{"producer": producer, "cursor": cursor} for producer in self._topics]
-        upsert = insert(Watermark)
-        moved = {"cursor": upsert.excluded.cursor, "moved_at": func.now()}
-        await session.execute(
-            upsert.on_conflict_do_update(index_elements=["producer"], set_=moved), rows
-        )
+
+async def _all_of(steps: Iterable[Awaitable[T]]) -> list[T]:
+    """Ends when all of them have ended; raises the first of their errors."""
+    done: list[T] = []
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        done.append(outcome)
+    return done
 
 
 def topics_by_producer(subscriptions: Iterable[type[Event]]) -> Mapping[str, Sequence[str]]:
@@ -161,20 +165,30 @@ def topics_by_producer(subscriptions: Iterable[type[Event]]) -> Mapping[str, Seq
     return topics
 
 
-async def _watermark(producer: str) -> str:
+def _marks(topics: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
+    """By producer, a name that is another one when the service subscribes to another type.
+
+    What was passed over until then lies behind the watermark: the new one begins at the start. A
+    replica of the former release goes on with its own.
+    """
+    return {producer: " ".join([producer, *sorted(types)]) for producer, types in topics.items()}
+
+
+async def _watermark(name: str) -> Watermark:
     async with database.transaction() as session:
-        mark = await session.get(Watermark, producer)
+        mark = await session.get(Watermark, name)
         if mark is None:
-            new = insert(Watermark).values(producer=producer, cursor="").on_conflict_do_nothing()
+            new = insert(Watermark).values(producer=name, cursor="").on_conflict_do_nothing()
             await session.execute(new)
-        return mark.cursor if mark else ""
+            mark = await session.get_one(Watermark, name)
+        return mark
 
 
-async def _move(producer: str, was: str, to: str) -> None:
-    """Unless somebody else has moved it meanwhile."""
-    if to == was:
+async def _move(mark: Watermark, to: str) -> None:
+    """Unless somebody else has moved it meanwhile, be it to where it was."""
+    if to == mark.cursor:
         return
-    unchanged = Watermark.producer == producer, Watermark.cursor == was
+    unchanged = Watermark.producer == mark.producer, Watermark.moved_at == mark.moved_at
     async with database.transaction() as session:
         await session.execute(
             update(Watermark).where(*unchanged).values(cursor=to, moved_at=func.now())
@@ -182,10 +196,18 @@ async def _move(producer: str, was: str, to: str) -> None:
 
 
 _IDS = bindparam("ids", type_=ARRAY(Uuid))
+# A letter of a former release, to which the event's type was new. It is not new to this one.
+_WAS_UNKNOWN = and_(IS_OPEN, DeadLetter.reason.startswith(f"{UnknownEventType.__name__}("))
+# What was replayed is in the inbox, unless that was to be forgotten.
+_LIES_AT_THE_DESK = and_(
+    DeadLetter.event_id == any_(_IDS),
+    DeadLetter.resolution.is_distinct_from(Resolution.REPLAYED),
+    not_(_WAS_UNKNOWN),
+)
 _MISSING = except_(
     select(func.unnest(_IDS)),
     select(SeenEvent.event_id).where(SeenEvent.event_id == any_(_IDS)),
-    select(DeadLetter.event_id).where(DeadLetter.event_id == any_(_IDS)),
+    select(DeadLetter.event_id).where(_LIES_AT_THE_DESK),
 )
 
 
@@ -196,6 +218,18 @@ async def _missing(ids: Sequence[UUID]) -> list[UUID]:
     async with database.transaction() as session:
         lacking = set(await session.scalars(_MISSING, {"ids": ids}))
     return [event_id for event_id in ids if event_id in lacking]
+
+
+async def _close_letters(ids: Sequence[UUID]) -> None:
+    """Of those that have taken effect by now, or lie there for another reason."""
+    decision = {
+        "resolution": Resolution.REPLAYED,
+        "resolved_at": func.now(),
+        "resolved_by": "reconciliation",
+    }
+    theirs = DeadLetter.event_id.in_(ids), _WAS_UNKNOWN
+    async with database.transaction() as session:
+        await session.execute(update(DeadLetter).where(*theirs).values(decision))
 
 
 _EVENTS = TypeAdapter(list[dict[str, object]])

@@ -35,6 +35,7 @@ DEAD_LETTERS = "dead-letters"
 STATE_STORE = "statestore"
 START_DEADLINE_SECONDS = 60
 MOST_IN_FLIGHT = 100
+PATIENCE_SECONDS = 30  # longer than the sidecar's own policies try
 _PROBE = aiohttp.ClientTimeout(total=2)  # a frozen sidecar takes the call and says nothing
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ class Sidecar:
         """Waits until the sidecar serves outbound calls; raises `TimeoutError` if it never does."""
         base = f"http://127.0.0.1:{settings().dapr_http_port}"
         headers = {"dapr-api-token": settings().dapr_api_token}
-        limits = aiohttp.ClientTimeout(total=30, connect=3)
+        limits = aiohttp.ClientTimeout(total=PATIENCE_SECONDS, connect=3)
         connector = aiohttp.TCPConnector(limit=0)  # `invoke` bounds what is in flight, by callee
         async with aiohttp.ClientSession(
             base, headers=headers, timeout=limits, connector=connector

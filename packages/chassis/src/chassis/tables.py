@@ -117,7 +117,10 @@ class DeadLetter(Base):
 
 
 class Watermark(Base):
-    """How far this service has compared a producer's event log with its own inbox."""
+    """How far this service has compared a producer's event log with its own inbox.
+
+    `producer` is followed by the types that were compared, for others were passed over.
+    """
 
     __tablename__ = "watermarks"
 

@@ -20,7 +20,7 @@ from waybill.project import Project
 commands = typer.Typer()
 console = Console()
 
-_SECONDS = 60
+_SECONDS = 600  # what millions of events have told is not deleted at once
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -59,8 +59,10 @@ def replay(
 ) -> None:
     """Have a service take in events again, from their producers' event logs.
 
-    Without --since it takes in all that the logs hold, and a read model (the dashboard's) is
-    emptied and built anew. Safe at any time: an event that is repeated changes nothing.
+    Without --since it takes in all that the logs hold (EVENT_LOG_DAYS). The rows that a read model
+    (the dashboard's) has of that time are deleted and built anew; older ones stay, for no log
+    could tell them again. Safe at any time, and to be interrupted: an event that is repeated
+    changes nothing.
     """
     asyncio.run(_replay(project.find(), service, since))
 
