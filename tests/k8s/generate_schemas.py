@@ -3,12 +3,13 @@
     python tests/k8s/generate_schemas.py
 
 The sources are published Go modules, of which nothing is built. Kubernetes' own kinds share
-`_definitions.json`; a kind of ours is named as kubeconform asks for it.
+`_definitions.json`; a kind of ours is named as kubeconform asks for it. `experimental/` has the
+kinds that a project's experimental channel says more of.
 """
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -21,6 +22,7 @@ SCHEMAS = Path(__file__).parent / "schemas"
 RUNTIME = Path(__file__).parents[2] / "packages/waybill/src/waybill/runtime/daprd"
 KUBERNETES = "k8s.io/kubernetes@v1.33.13"
 DAPR = "github.com/dapr/dapr"  # as `waybill` builds it
+GATEWAY_API = "sigs.k8s.io/gateway-api@v1.6.3"
 CORE_KINDS = {
     "ConfigMap",
     "CronJob",
@@ -78,10 +80,13 @@ CUSTOM_KINDS: Mapping[str, tuple[str, set[str]]] = {
             "RequestAuthentication",
         },
     ),
-    "sigs.k8s.io/gateway-api@v1.6.3": (
+    GATEWAY_API: (
         "config/crd/standard/*.yaml",
         {"Gateway", "HTTPRoute"},
     ),
+}
+EXPERIMENTAL_KINDS: Mapping[str, tuple[str, set[str]]] = {
+    GATEWAY_API: ("config/crd/experimental/*_httproutes.yaml", {"HTTPRoute"}),
 }
 DAPR_KINDS = {"Component", "Configuration", "HTTPEndpoint", "Resiliency", "Subscription"}
 NUMBER_OR_TEXT: Schema = {"type": ["string", "integer", "number"]}
@@ -224,19 +229,23 @@ def documents(folder: Path, pattern: str) -> Iterator[Schema]:
         yield from (d for d in read if d and d["kind"] == "CustomResourceDefinition")
 
 
-def main() -> None:
-    SCHEMAS.mkdir(exist_ok=True)
-    for old in SCHEMAS.glob("*.json"):
+def published(sources: Mapping[str, tuple[str, set[str]]]) -> Iterator[tuple[str, Schema]]:
+    for path, (pattern, kinds) in sources.items():
+        yield from custom_schemas(documents(module(path), pattern), kinds)
+
+
+def write(folder: Path, schemas: Iterable[tuple[str, Schema]]) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.json"):
         old.unlink()
-    custom = (
-        custom_schemas(documents(module(path), pattern), kinds)
-        for path, (pattern, kinds) in CUSTOM_KINDS.items()
-    )
+    for name, schema in schemas:
+        (folder / name).write_text(json.dumps(schema, separators=(",", ":"), sort_keys=True) + "\n")
+
+
+def main() -> None:
     ours = custom_schemas(documents(dapr(), "charts/dapr/crds/*.yaml"), DAPR_KINDS)
-    for name, schema in chain(core_schemas(), ours, *custom):
-        (SCHEMAS / name).write_text(
-            json.dumps(schema, separators=(",", ":"), sort_keys=True) + "\n"
-        )
+    write(SCHEMAS, chain(core_schemas(), ours, published(CUSTOM_KINDS)))
+    write(SCHEMAS / "experimental", published(EXPERIMENTAL_KINDS))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ ON_TOP_OF_PROD = ("canary", "blue-green", "istio", "kong", "restored-postgres")
 PLATFORMS = (*OVERLAYS, *(f"prod+{component}" for component in ON_TOP_OF_PROD))
 RESTARTED = {"Deployment", "StatefulSet"}
 WORKLOADS = RESTARTED | {"Job"}
+IN_THE_MESH = "sidecar.istio.io/inject"
+"""The label of a pod that gets a sidecar of Istio's."""
 
 
 def of(documents: Documents, *kinds: str) -> Documents:

@@ -12,7 +12,17 @@ from typing import Any, TypeAlias
 
 import pytest
 from gateway.routing import AREAS
-from k8s.manifests import WORKLOADS, Cluster, Documents, drop, matches, named, of, template
+from k8s.manifests import (
+    IN_THE_MESH,
+    WORKLOADS,
+    Cluster,
+    Documents,
+    drop,
+    matches,
+    named,
+    of,
+    template,
+)
 from waybill import project
 
 INVOCATION = 50002
@@ -20,7 +30,8 @@ CONTROL_PLANE = (50001, 50005, 50006, 6500)
 POSTGRES, RABBITMQ, VALKEY = 5432, 5672, 6379
 METRICS = 9090
 HTTPS, API_SERVER, SMTP = 443, 6443, 587
-INSTANCE_MANAGER, BETWEEN_BROKERS, SOLVER, ISTIOD = 8000, (4369, 25672), 8089, 15012
+INSTANCE_MANAGER, BETWEEN_BROKERS, SOLVER = 8000, (4369, 25672), 8089
+ISTIOD, ISTIO_AGENT, ISTIO_STATUS = 15012, 15020, 15021
 INSIDE = "waybill"
 SERVICES = {app.name: app.port for app in project.find().apps}
 
@@ -80,7 +91,7 @@ def of_an_operator(document: Any) -> Iterator[Pod]:
             yield Pod("solver", {"acme.cert-manager.io/http01-solver": "true"}, {"http": SOLVER})
         case "Gateway" if document["spec"]["gatewayClassName"] == "istio":
             label = {"gateway.networking.k8s.io/gateway-name": name}
-            yield Pod(f"{name}-istio", label, {"http": 80, "https": HTTPS})
+            yield Pod(f"{name}-istio", label, {"http": 80, "https": HTTPS, "status": ISTIO_STATUS})
         case _:
             pass
 
@@ -97,6 +108,8 @@ def pods(documents: Documents) -> Iterator[Pod]:
             }
             if pod["metadata"].get("annotations", {}).get("dapr.io/enabled"):
                 ports |= {"dapr-internal": INVOCATION, "dapr-metrics": METRICS}
+            if IN_THE_MESH in pod["metadata"]["labels"]:
+                ports |= {"istio-agent": ISTIO_AGENT}
             yield Pod(document["metadata"]["name"], pod["metadata"]["labels"], ports)
 
 
@@ -187,6 +200,7 @@ def scopes(documents: Documents, name: str) -> set[str]:
 
 def needed(documents: Documents) -> Iterator[Edge]:
     names = {pod.name for pod in pods(documents)}
+    in_the_mesh = {pod.name for pod in pods(documents) if IN_THE_MESH in pod.labels}
     yield from invocations(documents)
     for component in ("pubsub", "dead-letters"):
         yield from (Edge(app, "rabbitmq", RABBITMQ) for app in scopes(documents, component))
@@ -204,7 +218,8 @@ def needed(documents: Documents) -> Iterator[Edge]:
         yield Edge(name, "dns", 53)
     for service, port in SERVICES.items():
         yield from (Edge(service, "dapr", control) for control in CONTROL_PLANE)
-        yield from (Edge("prometheus", service, p) for p in (port, METRICS))
+        yield Edge("prometheus", service, ISTIO_AGENT if service in in_the_mesh else port)
+        yield Edge("prometheus", service, METRICS)
     yield Edge("prometheus", "rabbitmq", 15692)
     yield from needed_by_operators(documents)
     yield from needed_by_the_edge(documents)
@@ -235,7 +250,7 @@ def needed_by_the_edge(documents: Documents) -> Iterator[Edge]:
     if edge in names:  # open to all, and so to those who may leave
         sources = {pod.name for pod in OUTSIDE} | {"postgres", "rabbitmq"}
         yield from (Edge(source, edge, HTTPS) for source in sources)
-        yield from (Edge(pod.name, edge, 80) for pod in OUTSIDE)
+        yield from (Edge(pod.name, edge, port) for pod in OUTSIDE for port in (80, ISTIO_STATUS))
         yield from (Edge(source, "istiod", ISTIOD) for source in (edge, "gateway"))
         yield Edge("istiod", "users", SERVICES["users"])
 
@@ -312,6 +327,17 @@ BROKEN: dict[str, tuple[str, Rule, Callable[[Documents], object]]] = {
     "edge in no mesh": ("prod+istio", missing, partial(remove, "gateway-to-istiod")),
     "tokens without keys": ("prod+istio", missing, partial(remove, "istiod-to-keys")),
     "gateway for another edge": ("prod+istio", surplus, of_any_namespace),
+    "edge that no load balancer finds well": (
+        "prod+istio",
+        missing,
+        lambda d: policy(d, "edge")["ingress"][0]["ports"].pop(),
+    ),
+    "metrics that nobody reads": ("prod+istio", missing, partial(remove, "metrics-of-gateway")),
+    "metrics past the mesh": (
+        "prod+istio",
+        surplus,
+        lambda d: policy(d, "metrics")["podSelector"].pop("matchExpressions"),
+    ),
 }
 
 

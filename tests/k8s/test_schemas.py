@@ -2,22 +2,30 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from k8s.generate_schemas import GATEWAY_API
 from k8s.manifests import PLATFORMS, Cluster, Documents
 
 ALL = (*PLATFORMS, "argocd")
-SCHEMAS = Path(__file__).parent / "schemas" / "{{.ResourceKind}}{{.KindSuffix}}.json"
+SCHEMAS = Path(__file__).parent / "schemas"
+GUIDE = Path(__file__).parents[2] / "docs" / "service-mesh.md"
+CHANNELS = {"prod+istio": (SCHEMAS / "experimental", SCHEMAS)}
+"""Where to look for a kind, for those that ask for more than what is standard."""
 
 
-def refused(kubeconform: Path, manifests: str) -> dict[str, str]:
+def refused(
+    kubeconform: Path, manifests: str, channel: Iterable[Path] = (SCHEMAS,)
+) -> dict[str, str]:
     """Why, by kind and name."""
-    command = [str(kubeconform), "-strict", "-output=json", f"-schema-location={SCHEMAS}", "-"]
+    file = "{{.ResourceKind}}{{.KindSuffix}}.json"
+    locations = [f"-schema-location={folder / file}" for folder in channel]
+    command = [str(kubeconform), "-strict", "-output=json", *locations, "-"]
     checked = subprocess.run(
         command, input=manifests, capture_output=True, text=True, timeout=60, check=False
     )
@@ -29,7 +37,17 @@ def refused(kubeconform: Path, manifests: str) -> dict[str, str]:
 def test_every_manifest_is_valid(
     overlay: str, manifests: dict[str, str], kubeconform: Path
 ) -> None:
-    assert refused(kubeconform, manifests[overlay]) == {}
+    assert refused(kubeconform, manifests[overlay], CHANNELS.get(overlay, (SCHEMAS,))) == {}
+
+
+def test_only_the_retries_of_istio_need_the_experimental_channel(
+    manifests: dict[str, str], kubeconform: Path
+) -> None:
+    reasons = refused(kubeconform, manifests["prod+istio"])
+    assert reasons.keys() == {"HTTPRoute/api"}
+    assert "'retry'" in reasons["HTTPRoute/api"]
+    version = GATEWAY_API.partition("@")[2]
+    assert f"/{version}/experimental-install.yaml" in GUIDE.read_text()
 
 
 def one(documents: Documents, kind: str) -> Any:
@@ -103,6 +121,11 @@ DEEPER: dict[str, tuple[str, str, Callable[[Any], object]]] = {
         "PeerAuthentication",
         lambda d: d["spec"]["mtls"].update(mode="STRICTLY"),
     ),
+    "retries in the words of another mesh": (
+        "prod+istio",
+        "HTTPRoute",
+        lambda d: d["spec"]["rules"][0].update(retry={"retryOn": "connect-failure"}),
+    ),
 }
 
 
@@ -111,4 +134,4 @@ def test_mistake_inside_is_refused(mistake: str, built: Cluster, kubeconform: Pa
     overlay, kind, break_it = DEEPER[mistake]
     document = one(built(overlay), kind)
     break_it(document)
-    assert refused(kubeconform, yaml.safe_dump(document))
+    assert refused(kubeconform, yaml.safe_dump(document), CHANNELS.get(overlay, (SCHEMAS,)))

@@ -7,10 +7,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from k8s.manifests import WORKLOADS, Cluster, Documents, leads_to, matches, named, of, template
+from k8s.manifests import (
+    IN_THE_MESH,
+    WORKLOADS,
+    Cluster,
+    Documents,
+    leads_to,
+    matches,
+    named,
+    of,
+    services,
+    template,
+)
 from waybill import project
 
-IN_THE_MESH = "sidecar.istio.io/inject"
+PORTS = {app.name: app.port for app in project.find().apps}
 EDGE = "cluster.local/ns/waybill/sa/waybill-istio"
 
 
@@ -83,8 +94,7 @@ def test_istio_has_one_sidecar_and_takes_only_calls_of_the_api(built: Cluster) -
     assert injected.keys() == {"gateway"}
     assert injected["gateway"]["labels"][IN_THE_MESH] == "true"
     told = injected["gateway"]["annotations"]
-    (port,) = (str(app.port) for app in project.find().apps if app.name == "gateway")
-    assert told["traffic.sidecar.istio.io/includeInboundPorts"] == port
+    assert told["traffic.sidecar.istio.io/includeInboundPorts"] == str(PORTS["gateway"])
     assert told["traffic.sidecar.istio.io/includeOutboundIPRanges"] == ""
 
 
@@ -126,11 +136,98 @@ def test_with_istio_only_the_edge_calls_the_api(built: Cluster) -> None:
         assert not is_allowed(documents, stranger, "POST", "/metrics")
 
 
-def test_with_istio_prometheus_still_reads_the_gateway(built: Cluster) -> None:
+def annotations(documents: Documents, deployment: str) -> dict[str, str]:
+    return template(named(documents, "Deployment")[deployment])["metadata"]["annotations"]
+
+
+def test_with_istio_nothing_speaks_to_the_gateway_in_the_clear(built: Cluster) -> None:
+    """Kubelet neither: its probes go to the agent, which asks the app past the sidecar."""
     documents = built("prod+istio")
     (peers,) = of(documents, "PeerAuthentication")
-    assert peers["spec"]["mtls"] == {"mode": "PERMISSIVE"}
-    assert is_allowed(documents, "", "GET", "/metrics")
+    assert peers["spec"]["mtls"] == {"mode": "STRICT"}
+    for path in ("/api/v1/orders", "/metrics", "/live", "/ready"):
+        assert not is_allowed(documents, "", "GET", path)
+    told = annotations(documents, "gateway")
+    assert told["sidecar.istio.io/rewriteAppHTTPProbers"] == "true"
+
+
+def read_by_prometheus(documents: Documents, deployment: Any, annotations: Any) -> str:
+    """Where, for a pod of the deployment with these annotations."""
+    metadata = template(deployment)["metadata"]
+    monitors = of(documents, "PodMonitor")
+    (monitor,) = [m for m in monitors if matches(m["spec"]["selector"], metadata["labels"])]
+    (endpoint,) = [e for e in monitor["spec"]["podMetricsEndpoints"] if e["port"] == "http"]
+    labels = {
+        "__meta_kubernetes_pod_annotation_" + re.sub(r"\W", "_", key): value
+        for key, value in annotations.items()
+    }
+    port = PORTS[deployment["metadata"]["name"]]
+    labels |= {"__address__": f"10.0.0.1:{port}", "__metrics_path__": endpoint["path"]}
+    for rule in endpoint.get("relabelings", []):
+        source = ";".join(labels.get(label, "") for label in rule["sourceLabels"])
+        if found := re.fullmatch(rule["regex"], source):
+            replacement = rule.get("replacement", "$1").replace("$", "\\")
+            labels[rule["targetLabel"]] = found.expand(replacement)
+    return labels["__address__"] + labels["__metrics_path__"]
+
+
+def test_with_istio_prometheus_reads_the_gateway_by_the_agent(built: Cluster) -> None:
+    documents = built("prod+istio")
+    for deployment in services(documents):
+        name = deployment["metadata"]["name"]
+        told = annotations(documents, name)
+        app = f"10.0.0.1:{PORTS[name]}/metrics"
+        assert read_by_prometheus(documents, deployment, told) == app
+        if name == "gateway":
+            # The agent notes where the app's are, and the injection puts its own place there.
+            assert told["prometheus.istio.io/merge-metrics"] == "true"
+            assert told["prometheus.io/scrape"] == "true"
+            assert f"10.0.0.1:{told['prometheus.io/port']}{told['prometheus.io/path']}" == app
+            injected = told | {
+                "prometheus.io/port": "15020",
+                "prometheus.io/path": "/stats/prometheus",
+            }
+            agent = "10.0.0.1:15020/stats/prometheus"
+            assert read_by_prometheus(documents, deployment, injected) == agent
+
+
+def seconds(duration: str) -> float:
+    assert duration.endswith("s"), "no other unit is read here"
+    return float(duration.removesuffix("s"))
+
+
+def traffic_policy(documents: Documents) -> Any:
+    (rule,) = of(documents, "DestinationRule")
+    assert rule["spec"]["host"] == "gateway.waybill.svc.cluster.local"
+    return rule["spec"]["trafficPolicy"]
+
+
+def test_istio_repeats_what_failed_before_it_was_read(built: Cluster) -> None:
+    """By the route of the edge: a VirtualService for the mesh is not read there."""
+    documents = built("prod+istio")
+    (rule,) = named(documents, "HTTPRoute")["api"]["spec"]["rules"]
+    retry = rule.get("retry", {"attempts": 0})
+    assert retry["attempts"] > 0
+    assert not retry.get("codes")  # what a service answers is final
+    tries = 1 + retry["attempts"]
+    patience = seconds(traffic_policy(documents)["connectionPool"]["tcp"]["connectTimeout"])
+    assert tries * patience < seconds(rule["timeouts"]["request"])
+
+
+def test_istio_lets_go_of_connections_before_the_app_does(built: Cluster) -> None:
+    documents = built("prod+istio")
+    idle = traffic_policy(documents)["connectionPool"]["http"].get("idleTimeout", "3600s")
+    kept = environment(documents, "gateway")["UVICORN_TIMEOUT_KEEP_ALIVE"]
+    assert seconds(idle) < int(kept)
+
+
+def test_istio_leaves_out_gateways_that_cannot_be_reached_not_busy_ones(built: Cluster) -> None:
+    outliers = traffic_policy(built("prod+istio"))["outlierDetection"]
+    assert outliers["splitExternalLocalOriginErrors"]
+    assert outliers["consecutiveLocalOriginFailures"] > 0
+    for counted in ("consecutive5xxErrors", "consecutiveGatewayErrors"):
+        assert outliers.get(counted, 5) == 0
+    assert outliers["maxEjectionPercent"] <= 50
 
 
 def test_istio_gets_the_keys_of_tokens_in_the_clear(built: Cluster) -> None:
@@ -153,6 +250,14 @@ def test_with_istio_the_gateway_believes_its_sidecar_who_called(built: Cluster) 
     assert set(json.loads(told)) == {*json.loads(before), "127.0.0.6/32"}
 
 
+def endpoint(documents: Documents) -> Any:
+    return named(documents, "PodMonitor")["services"]["spec"]["podMetricsEndpoints"][0]
+
+
+def route(documents: Documents) -> Any:
+    return named(documents, "HTTPRoute")["api"]["spec"]["rules"][0]
+
+
 BROKEN: dict[str, tuple[Callable[[Documents], object], Callable[[Cluster], None]]] = {
     "namespace in the mesh": (
         lambda d: of(d, "Namespace")[0]["metadata"]["labels"].update(
@@ -168,9 +273,53 @@ BROKEN: dict[str, tuple[Callable[[Documents], object], Callable[[Cluster], None]
         lambda d: of(d, "PeerAuthentication")[0]["spec"].update(selector={}),
         test_every_rule_of_istio_is_for_the_gateway_alone,
     ),
-    "strictness for Prometheus": (
-        lambda d: of(d, "PeerAuthentication")[0]["spec"]["mtls"].update(mode="STRICT"),
-        test_with_istio_prometheus_still_reads_the_gateway,
+    "plain text": (
+        lambda d: of(d, "PeerAuthentication")[0]["spec"]["mtls"].update(mode="PERMISSIVE"),
+        test_with_istio_nothing_speaks_to_the_gateway_in_the_clear,
+    ),
+    "callers without a name": (
+        lambda d: of(d, "AuthorizationPolicy")[0]["spec"]["rules"].append(
+            {"to": [{"operation": {"paths": ["/metrics"]}}]}
+        ),
+        test_with_istio_nothing_speaks_to_the_gateway_in_the_clear,
+    ),
+    "probes in the clear": (
+        lambda d: annotations(d, "gateway").update(
+            {"sidecar.istio.io/rewriteAppHTTPProbers": "false"}
+        ),
+        test_with_istio_nothing_speaks_to_the_gateway_in_the_clear,
+    ),
+    "metrics behind the sidecar": (
+        lambda d: endpoint(d).pop("relabelings"),
+        test_with_istio_prometheus_reads_the_gateway_by_the_agent,
+    ),
+    "metrics of nobody": (
+        lambda d: annotations(d, "gateway").update({"prometheus.io/port": "9000"}),
+        test_with_istio_prometheus_reads_the_gateway_by_the_agent,
+    ),
+    "metrics of the sidecar alone": (
+        lambda d: annotations(d, "gateway").update({"prometheus.istio.io/merge-metrics": "false"}),
+        test_with_istio_prometheus_reads_the_gateway_by_the_agent,
+    ),
+    "no second try": (
+        lambda d: route(d).pop("retry"),
+        test_istio_repeats_what_failed_before_it_was_read,
+    ),
+    "second try after an answer": (
+        lambda d: route(d)["retry"].update(codes=[503]),
+        test_istio_repeats_what_failed_before_it_was_read,
+    ),
+    "no time for a second try": (
+        lambda d: traffic_policy(d)["connectionPool"]["tcp"].update(connectTimeout="15s"),
+        test_istio_repeats_what_failed_before_it_was_read,
+    ),
+    "requests into closing connections": (
+        lambda d: traffic_policy(d)["connectionPool"]["http"].pop("idleTimeout"),
+        test_istio_lets_go_of_connections_before_the_app_does,
+    ),
+    "busy gateways left out": (
+        lambda d: traffic_policy(d)["outlierDetection"].pop("consecutive5xxErrors"),
+        test_istio_leaves_out_gateways_that_cannot_be_reached_not_busy_ones,
     ),
     "anybody without an account of its own": (
         lambda d: of(d, "AuthorizationPolicy")[0]["spec"]["rules"][0]["from"][0]["source"][
