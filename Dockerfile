@@ -1,8 +1,8 @@
 # The image of one service: docker build --build-arg SERVICE=orders -t waybill/orders .
 #
 # Services that need the same packages share the layer that holds them, and the same sources make the same
-# layers, byte for byte: nothing in them depends on when or where they were built. Bytecode is compiled beforehand,
-# as a read-only file system keeps none, and half of the extension modules would be debug symbols.
+# layers, byte for byte: nothing in them depends on when, where or with which umask they were built. Bytecode is
+# compiled beforehand, as a read-only file system keeps none, and half of the extension modules would be debug symbols.
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS manifests
@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/var/cache/uv \
     uv sync --locked --no-dev --no-install-workspace --package "${SERVICE}" \
  && find .venv -name '*.so' -exec strip --strip-unneeded {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /app/.venv \
- && mkdir -p /image/app && mv .venv /image/app \
+ && mkdir -p /image/app && mv .venv /image/app && chmod -R u=rwX,go=rX /image \
  && find /image -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
 FROM ${PYTHON} AS sources
@@ -39,7 +39,7 @@ RUN mkdir -p /app/src \
  && if [ -d "services/${SERVICE}/migrations" ]; then cp -r "services/${SERVICE}/migrations" /app; fi \
  && find /app -name __pycache__ -prune -exec rm -r {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /app \
- && mkdir /image && mv /app /image \
+ && mkdir /image && mv /app /image && chmod -R u=rwX,go=rX /image \
  && find /image -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
 FROM ${PYTHON}

@@ -41,7 +41,10 @@ async def shopping(shop: Shop) -> Shopping:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
         await until(crowd.all_tracked, seconds=_TRACKED_SECONDS, every=1)
 
     return crowd

@@ -21,9 +21,9 @@ def merged(values: Any, more: Any) -> Any:
 
 
 def values_of(overlay: str) -> Any:
-    target = Target(
-        project.find(), Kubectl("kubectl", []), [], [], Path("k8s", "overlays", overlay)
-    )
+    kubectl = Kubectl("kubectl", [])
+    folder = Path("k8s", "overlays", overlay)
+    target = Target(project.find(), kubectl, helm=[], chart=[], settings=[], overlay=folder)
     return reduce(merged, (yaml.safe_load(file.read_text()) for file in target.values))
 
 

@@ -60,6 +60,11 @@ async def tables(engine: AsyncEngine) -> list[str]:
         return list(await connection.scalars(text(names)))
 
 
+async def revision(engine: AsyncEngine) -> str | None:
+    async with engine.connect() as connection:
+        return await connection.scalar(text("SELECT version_num FROM alembic_version"))
+
+
 async def test_a_revision_can_be_named(empty: AsyncEngine) -> None:
     assert await upgraded(empty, "0001") == ["alembic_version", "goods"]
     assert await upgraded(empty) == ["alembic_version", "goods", "shelves"]
@@ -76,3 +81,13 @@ async def test_a_table_in_use_stops_it_with_nothing_done_and_it_can_run_again(
             await upgraded(empty)
         assert await tables(empty) == before
     assert "shelves" in await upgraded(empty)
+
+
+async def test_a_former_release_leaves_a_newer_schema_as_it_is(
+    empty: AsyncEngine, tmp_path: Path
+) -> None:
+    newer = await upgraded(empty)
+    (tmp_path / "0002.py").unlink()
+    await migrate.migrate(empty, "goods")
+    assert await tables(empty) == newer
+    assert await revision(empty) == "0002"

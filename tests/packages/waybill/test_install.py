@@ -79,3 +79,9 @@ def test_the_time_left_is_estimated_from_the_packages_compiled(
     target = go_build.TARGETS[0]
 
     assert go_build.estimate(lines, target, elapsed=minutes * 60) == said
+
+
+def test_go_has_a_place_for_its_caches_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+
+    assert Path(go_build.environment()["HOME"]).is_dir()

@@ -51,11 +51,14 @@ def upgrade(connection: Connection, service: str, to: str = "head") -> None:
     """Runs what is missing, in one transaction, alone: replicas that start together wait.
 
     A table that is in use for longer than `LOCK_TIMEOUT` makes it fail with nothing done, for
-    whoever comes after the waiting migration waits, too. It can be run again.
+    whoever comes after the waiting migration waits, too. It can be run again. A schema that is
+    newer than this code stays as it is, for a release may be rolled back.
     """
     config, script = _scripts(service)
 
     def steps(revision: Any, _: Any) -> Any:
+        if not is_behind(connection, service):
+            return []
         # As alembic.command.upgrade does it, but on a connection of ours.
         return script._upgrade_revs(to, revision)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 

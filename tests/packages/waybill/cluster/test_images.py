@@ -1,10 +1,19 @@
 """Which images are built, and when again."""
 
+import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeAlias
+from unittest.mock import Mock
 
 import pytest
 from waybill.cluster import images
 from waybill.cluster.images import Image
+from waybill.cluster.programs import Programs
+from waybill.errors import PlatformError
+from waybill.progress import Stage
+from waybill.project import Project
+from waybill.shop import Json
 
 
 @pytest.mark.parametrize(
@@ -46,3 +55,85 @@ def test_an_image_is_another_when_something_that_goes_into_it_changes(
     before = image.fingerprint()
     (image.context / file).write_text("something else\n")
     assert image.fingerprint() != before
+
+
+def test_an_image_is_another_when_a_file_moves(image: Image) -> None:
+    sources = image.context / "sources"
+    before = image.fingerprint()
+    (sources / "deeper").mkdir()
+    (sources / "app.py").rename(sources / "deeper" / "app.py")
+    assert image.fingerprint() != before
+
+
+Ensure: TypeAlias = Callable[..., Awaitable[list[str]]]
+
+
+@pytest.fixture
+def ensure(checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ensure:
+    """Builds images of the given versions, all but those that fail; which it set about."""
+    begun: list[str] = []
+    failing: list[str] = []
+
+    async def build(_: object, image: Image) -> None:
+        begun.append(image.name)
+        if image.name in failing:
+            raise PlatformError("does not build")
+        add_to_layout(image.name)
+
+    async def nothing(*_: object) -> list[str]:
+        return []
+
+    async def ensure(*fails: str, **versions: str) -> list[str]:
+        made = [Image(n, tmp_path / "run.yaml", tmp_path, version=v) for n, v in versions.items()]
+        monkeypatch.setattr(images, "_images", Mock(return_value=made))
+        begun[:], failing[:] = [], fails
+        await images.ensure(checkout, Programs({"buildah": tmp_path}), Stage(name="Images"))
+        return sorted(begun)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "_debootstrap", nothing)
+    monkeypatch.setattr(images, "_named_by", nothing)
+    monkeypatch.setattr("waybill.cluster.images._Builder.build", build)
+    return ensure
+
+
+def add_to_layout(name: str) -> None:
+    blobs = images.layout() / "blobs" / "sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    (blobs / name).write_text(json.dumps({"config": {"digest": f"sha256:{name}"}, "layers": []}))
+    index = images.layout() / "index.json"
+    entries: list[Json] = json.loads(index.read_text())["manifests"] if index.exists() else []
+    digest = f"sha256:{name}"
+    entry = {"digest": digest, "annotations": {"org.opencontainers.image.ref.name": name}}
+    others = [entry for entry in entries if entry["digest"] != digest]
+    index.write_text(json.dumps({"manifests": [*others, entry]}))
+
+
+async def test_only_what_has_changed_is_built(ensure: Ensure) -> None:
+    assert await ensure(a="1", b="1") == ["a", "b"]
+    assert await ensure(a="1", b="2") == ["b"]
+    assert await ensure(a="1", b="2") == []
+
+
+async def test_an_image_of_a_build_that_failed_elsewhere_is_not_taken_for_its_former_self(
+    ensure: Ensure,
+) -> None:
+    await ensure(a="1", b="1")
+    with pytest.raises(ExceptionGroup):
+        await ensure("a", a="2", b="2")
+    assert await ensure(a="1", b="1") == ["a", "b"]
+
+
+async def test_what_was_built_before_a_failure_is_not_built_again(ensure: Ensure) -> None:
+    with pytest.raises(ExceptionGroup):
+        await ensure("b", a="1", b="1")
+    assert await ensure(a="1", b="1") == ["b"]
+    index = json.loads((images.layout() / "index.json").read_text())
+    assert all("io.containerd.image.name" in e["annotations"] for e in index["manifests"])
+
+
+@pytest.mark.parametrize("file", ["images.json", "images/index.json"])
+async def test_what_cannot_be_read_is_built_anew(ensure: Ensure, file: str) -> None:
+    await ensure(a="1", b="1")
+    (images.layout().parent / file).write_text('{"cut of')
+    assert await ensure(a="1", b="1") == ["a", "b"]

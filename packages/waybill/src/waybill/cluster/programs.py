@@ -17,6 +17,8 @@ from waybill.runtime.go_build import Target
 
 _MODULES = Path(__file__).parent / "go"
 _DEBIAN_CNI = Path("/usr/lib/cni")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Those that this machine trusts."""
 
 KUBERNETES_VERSION = go_build.pinned(_MODULES / "kubernetes", "k8s.io/kubernetes")
 DAPR_VERSION = go_build.RUNTIME_VERSION
@@ -73,10 +75,16 @@ _PACKAGES: Mapping[str, str] = {
     "containerd": "containerd",
     "debootstrap": "debootstrap",
     "etcd": "etcd-server",
+    "ip": "iproute2",
     "iptables": "iptables",
     "runc": "runc",
 }
 """Program → the Debian package that has it."""
+
+_FILES: Mapping[Path, str] = {
+    CERTIFICATES: "ca-certificates",
+    _DEBIAN_CNI / "bridge": "containernetworking-plugins",
+}
 
 
 @dataclass(frozen=True)
@@ -126,9 +134,7 @@ async def ensure(project: Project, board: Board) -> Programs:
 
 def _missing_packages() -> list[str]:
     missing = [package for program, package in _PACKAGES.items() if not shutil.which(program)]
-    if not (_DEBIAN_CNI / "bridge").exists():
-        missing.append("containernetworking-plugins")
-    return missing
+    return missing + [package for file, package in _FILES.items() if not file.exists()]
 
 
 def _destination(target: Target) -> Path:

@@ -23,9 +23,7 @@ async def start(project: Project, supervisor: Supervisor) -> None:
     node = Node(project, available)
     await _control_plane(node, supervisor)
     await _node(project, node, supervisor)
-    target = _target(project, node, available)
-    await deploy.install_dapr(target, supervisor.board)
-    await deploy.apply(target, supervisor.board)
+    await deploy.deploy(_target(project, node, available), supervisor.board)
     await forward.start(project)
     supervisor.keep_alive()
 
@@ -52,12 +50,12 @@ async def _node(project: Project, node: Node, supervisor: Supervisor) -> None:
 
 
 def _target(project: Project, node: Node, available: Programs) -> Target:
-    registry = ("--set", f"global.registry={images.DAPR_REGISTRY},global.tag={DAPR_VERSION}")
     return Target(
         project,
         node.kubectl,
         helm=[available["helm"], "--kubeconfig", str(node.kubeconfig)],
-        chart=[str(available.dapr_chart), *registry],
+        chart=[str(available.dapr_chart)],
+        settings=[f"--set=global.registry={images.DAPR_REGISTRY},global.tag={DAPR_VERSION}"],
         overlay=images.OVERLAY,
     )
 

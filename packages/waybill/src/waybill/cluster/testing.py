@@ -43,10 +43,10 @@ class Cluster:
         status, _, body = answer.partition(" ")
         return int(status), json.loads(body)
 
-    async def inside(self, app: str, *argv: str) -> str:
-        """What a command prints that runs in the service's container."""
-        pod = await self.pod(app)
-        return await self.run("exec", pod["metadata"]["name"], "--container", "app", "--", *argv)
+    async def inside(self, app: str, *argv: str, container: str = "app") -> str:
+        """What a command prints that runs in a container, by default the service's."""
+        pod = (await self.pod(app))["metadata"]["name"]
+        return await self.run("exec", pod, "--container", container, "--", *argv)
 
     async def kill(self, app: str, container: str) -> None:
         """`kill -9` for the first process of a container, whose pod stays."""
@@ -145,6 +145,15 @@ class Crowd:
             await self.buy(number)
             number += 1
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def goes_on(self, orders: int = 3) -> None:
+        """Returns when so many more have been accepted."""
+        enough = len(self.accepted) + orders
+
+        async def is_enough() -> bool:
+            return len(self.accepted) >= enough
+
+        await until(is_enough, seconds=_READY_SECONDS)
 
     async def all_tracked(self) -> bool:
         for customer, order in self.accepted:

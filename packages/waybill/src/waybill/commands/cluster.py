@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,24 +25,23 @@ console = Console()
 
 _TESTS = ("-m", "pytest", "-q", "tests/cluster", "tests/e2e/test_order_life.py")
 
+_STARTER = Path("starter")
+"""Within the state: the lock that whoever starts a cluster holds until it is ready."""
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
 
 @commands.command()
 def up() -> None:
     """Build what is missing, start the cluster and leave it running."""
-    here = _cluster()
-    if lock.holder(here):
+    if not _ensure_up(_cluster()):
         console.print("The cluster runs already; `waybill cluster status` shows it.")
-        return
-    asyncio.run(_prepare(here))
-    asyncio.run(_start(here))
     console.print("`waybill cluster exec kubectl get pods` looks inside.")
 
 
 @commands.command()
 def down() -> None:
-    """End the cluster, and check that nothing is left of it."""
-    here = _cluster()
-    if not _end(here):
+    """End the cluster, or what is left of one, and check that nothing remains."""
+    if not _end(_cluster()):
         console.print("No cluster is running.")
 
 
@@ -50,7 +50,9 @@ def status() -> None:
     """Show the pods, and the processes beside them."""
     here = _cluster()
     _require(here)
-    raise typer.Exit(_run(here, ["kubectl", "get", "pods", "--all-namespaces"]))
+    pods = _run(here, ["kubectl", "get", "pods", "--all-namespaces"])
+    processes = _run(here, [sys.executable, "-m", "waybill", "status"])
+    raise typer.Exit(max(pods, processes))
 
 
 @commands.command(
@@ -73,15 +75,13 @@ def test(context: typer.Context) -> None:
     """
     here = _cluster()
     tests = [sys.executable, *_TESTS, *context.args]
-    if lock.holder(here):
-        raise typer.Exit(_run(here, tests))
-    asyncio.run(_prepare(here))
     lifeline, grip = os.pipe()
+    is_own = _ensure_up(here, lifeline)
     try:
-        asyncio.run(_start(here, lifeline))
         code = _run(here, tests)
     finally:
-        _end(here)
+        if is_own:
+            _end(here)
         os.close(grip)
     raise typer.Exit(code)
 
@@ -100,6 +100,37 @@ def node(lifeline: Annotated[int | None, typer.Option()] = None) -> None:
     sys.exit(asyncio.run(session.run(here, console, startup.start, lifeline)))
 
 
+def _ensure_up(here: Project, lifeline: int | None = None) -> bool:
+    """Returns when the cluster is ready; False if it was there, or on its way, already.
+
+    Two that come at once must not clear away each other's.
+    """
+    _end_in_order_on_signals()
+    if lock.holder(here) is None:
+        starter = Project(here.root, here.state_folder / _STARTER)
+        if lock.holder(starter):
+            raise PlatformError("Another `waybill cluster` is at it.", fix="wait for it")
+        with lock.hold(starter):
+            if lock.holder(here) is None:
+                asyncio.run(_prepare(here))
+                asyncio.run(_start(here, lifeline))
+                return True
+    asyncio.run(background.wait_ready(here, console, None))
+    return False
+
+
+def _end_in_order_on_signals() -> None:
+    """A killed command would leave behind what it has begun; a second signal changes nothing."""
+
+    def leave(number: int, _: object) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in _SIGNALS:
+        signal.signal(number, leave)
+
+
 async def _prepare(here: Project) -> None:
     """Outside of the cluster, where there is a network."""
     if os.geteuid() != 0:
@@ -115,7 +146,7 @@ async def _prepare(here: Project) -> None:
 
 async def _start(here: Project, lifeline: int | None = None) -> None:
     """With a lifeline the cluster ends as soon as nobody holds the other end of that pipe."""
-    _clear(here)
+    _end(here)  # what was killed may have left something
     own = [sys.executable, "-m", "waybill", "cluster", "node"]
     child = background.spawn(here, [*namespaces.enter(here), *own], lifeline)
     try:
@@ -126,18 +157,19 @@ async def _start(here: Project, lifeline: int | None = None) -> None:
 
 
 def _end(here: Project) -> bool:
-    if not namespaces.end(here):
-        return False
+    """False if none ran; what is left of one is removed all the same."""
+    ran = namespaces.end(here)
+    left = namespaces.remains(here)
     _clear(here)
-    if left := namespaces.remains(here):
+    if left:
         raise PlatformError("Something is left of the cluster:\n" + "\n".join(left))
-    return True
+    return ran
 
 
 def _clear(here: Project) -> None:
-    """All but the logs, and the secrets, which the manifests have."""
+    """All but the logs, the secrets, which the manifests have, and the lock of who starts one."""
     for path in here.state.glob("*"):
-        if path not in (here.logs, here.secrets):
+        if path not in (here.logs, here.secrets, here.state / _STARTER):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -147,8 +179,8 @@ def _run(here: Project, argv: Sequence[str]) -> int:
     folders = ":".join(programs.find().folders)
     environment = {
         **os.environ,
+        **namespaces.environment(here),
         "PATH": f"{folders}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "KUBECONFIG": str(here.root / ".waybill" / "pki" / "admin.kubeconfig"),
     }
     return subprocess.run(  # noqa: S603  # what the person typed
         [*namespaces.join(first, here.root), *argv], env=environment, check=False

@@ -57,7 +57,8 @@ def _target(
         here,
         Kubectl("kubectl", ["--context", context]),
         helm=["helm", "--kube-context", context],
-        chart=[*([str(chart)] if chart else published), *(f"--set={one}" for one in settings)],
+        chart=[str(chart)] if chart else published,
+        settings=[f"--set={setting}" for setting in settings],
         overlay=overlay,
     )
 
@@ -70,11 +71,4 @@ async def _deploy(target: Target, *, only_try: bool) -> None:
     cluster_secrets.write(here, here.root / cluster_secrets.FOLDER)
     board = Board()
     with display(console, lambda: board.stages):
-        await steps.install_dapr(target, board, dry_run=True)
-        if not only_try:
-            await steps.install_dapr(target, board)
-        # Without Dapr's definitions the API server knows half of the kinds only.
-        if await steps.has_dapr(target):
-            await steps.try_apply(target, board)
-        if not only_try:
-            await steps.apply(target, board)
+        await (steps.try_out if only_try else steps.deploy)(target, board)

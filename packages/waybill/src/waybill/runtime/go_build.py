@@ -110,6 +110,7 @@ def source(module: Path, requirement: str) -> Path:
     answer = subprocess.run(  # noqa: S603  # the Go command of the user
         ["go", "list", "-m", "-f", "{{.Dir}}", requirement],  # noqa: S607  # see `_require_go`
         cwd=module,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -133,7 +134,7 @@ async def _build(target: Target, destination: Path, stage: Stage, log: Path) -> 
     command = Command(
         argv=["go", "build", *_OPTIONS, *target.options, "-o", f"{destination}/", *target.programs],
         cwd=target.module,
-        env={**os.environ, **_environment(target)},
+        env={**environment(), **_settings(target)},
         log=log,
     )
     try:
@@ -145,7 +146,12 @@ async def _build(target: Target, destination: Path, stage: Stage, log: Path) -> 
             await watcher
 
 
-def _environment(target: Target) -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Go keeps its caches below the home directory, and does not look for it as Python does."""
+    return {"HOME": str(Path.home()), **os.environ}
+
+
+def _settings(target: Target) -> dict[str, str]:
     static = {"CGO_ENABLED": "0"} if target.is_static else {}
     return {"GOTOOLCHAIN": "auto", "GOFLAGS": "-mod=readonly", **static}
 
