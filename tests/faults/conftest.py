@@ -19,6 +19,7 @@ from waybill import project
 from waybill.shop import open_shop
 
 _FAILURE = pytest.StashKey[str]()
+"""What a test itself complains of, if anything; absent until it has ended."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,6 +98,8 @@ async def trial(
         trial = Trial(hurt_platform, shop, rabbit, seed)
         yield trial
     failure = request.node.stash.get(_FAILURE, None)
+    if failure is None:
+        return  # it was interrupted, and has found nothing
     if failure and not trial.broken:
         trial.broken.append(failure)
     result = report.Result(
@@ -118,8 +121,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What a test itself asserts belongs to the verdict, too."""
     outcome = yield
-    if call.when == "call" and outcome.failed and call.excinfo:
-        item.stash[_FAILURE] = f"{call.excinfo.typename}: {call.excinfo.value}"[:300]
+    if call.when == "call":
+        error = call.excinfo
+        item.stash[_FAILURE] = f"{error.typename}: {error.value}"[:300] if error else ""
     return outcome
 
 
