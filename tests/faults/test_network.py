@@ -53,7 +53,7 @@ async def test_a_pair_is_parted(trial: Trial, pair: str) -> None:
     name, port = ends(pair, app)
     async with trial.under_load():
         with group_of([await trial.pid(name)]):
-            async with trial.blow(f"{pair}: {way}"), ruled(parted(port, **WAYS[way])):
+            async with trial.blow(pair), ruled(parted(port, **WAYS[way])):
                 await asyncio.sleep(CUT_SECONDS)  # the fault is its length
 
 
