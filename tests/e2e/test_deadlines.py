@@ -99,13 +99,28 @@ async def test_an_order_whose_customer_never_approves_ends_at_its_deadline(
     assert order["cancellation_reason"] == "payment_expired"
 
 
-@pytest.mark.parametrize("deaf", ["inventory", "payments"])
+async def comes_as_far_as_it_can(here: Project, order_id: str, last: str) -> None:
+    """`last` says in SQL what the order is like then; any step makes it wait anew."""
+    query = f"SELECT {last} FROM orders WHERE id = $1"
+
+    async def is_there() -> bool:
+        async with postgres.connection(load(here), "orders") as session:
+            return bool(await session.fetchval(query, UUID(order_id)))
+
+    await until(is_there, seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("deaf", "last"),
+    [("inventory", "status = 'pending'"), ("payments", "stock_reserved_at IS NOT NULL")],
+)
 async def test_an_order_whose_creation_was_swallowed_comes_on_when_it_is_told_again(
-    platform: Project, shop: Shop, unbound: Unbound, deaf: str
+    platform: Project, shop: Shop, unbound: Unbound, deaf: str, last: str
 ) -> None:
     async with unbound(deaf, "order.created"):
         customer, order_id = await the_mug_order(shop, "Ole Krog", "pm_card_ok")
         await swallow(platform, deaf, await announced(platform, order_id))
+    await comes_as_far_as_it_can(platform, order_id, last)
     assert (await shop.read_order(customer, order_id))["status"] == "pending"
     await make_older(platform, order_id, minutes=2)
 
