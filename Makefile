@@ -30,7 +30,7 @@ doctor: $(SYNCED) ## Check this machine, and name the fix for what is wrong
 
 test: $(SYNCED) ## Run all tests: first each service for itself, then the whole platform
 	@$(BIN)/waybill prepare
-	@$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not e2e and not fault and not k8s" --cov --cov-report=term
+	@$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not e2e and not fault and not k8s"
 	@$(BIN)/pytest -q -m e2e
 	@$(BIN)/pytest -q tests/faults -m "fault and quick"
 
