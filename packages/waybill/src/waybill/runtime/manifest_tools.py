@@ -12,26 +12,25 @@ from waybill.runtime import go_build
 from waybill.runtime.cached import cache, once
 from waybill.runtime.go_build import Target
 
+_COMPILED = {
+    "kustomize": ("sigs.k8s.io/kustomize/kustomize/v5", 389),
+    "kubeconform": ("github.com/yannh/kubeconform/cmd/kubeconform", 230),
+}
+"""Program → its package, and how many are compiled for it."""
+
 
 def targets(project: Project) -> Mapping[str, Target]:
     modules = project.root / "k8s" / "tools"
     return {
-        "kustomize": Target(
-            module=modules / "kustomize",
-            programs=["sigs.k8s.io/kustomize/kustomize/v5"],
+        name: Target(
+            module=modules / name,
+            programs=[program],
             options=["-ldflags=-s -w"],
-            packages=389,
+            packages=packages,
             minutes=1,
             is_static=True,
-        ),
-        "kubeconform": Target(
-            module=modules / "kubeconform",
-            programs=["github.com/yannh/kubeconform/cmd/kubeconform"],
-            options=["-ldflags=-s -w"],
-            packages=230,
-            minutes=1,
-            is_static=True,
-        ),
+        )
+        for name, (program, packages) in _COMPILED.items()
     }
 
 
