@@ -16,6 +16,7 @@ Rule: TypeAlias = Callable[[Files], Iterator[str]]
 ROOT = Path(__file__).parents[2]
 PINNED = ("appPort", "daprHTTPPort", "daprGRPCPort", "daprInternalGRPCPort", "metricsPort")
 EPHEMERAL = 32768
+TO_REGISTER = {"timeout": 10, "busyTimeout": 5}  # seconds
 HEALTH = "/health"
 LONGEST_BLOCK = timedelta(seconds=3)
 FAILED_CHECKS = 3
@@ -103,6 +104,18 @@ def unread_resources(files: Files) -> Iterator[str]:
             yield f"{app['appID']} reads other resources"
 
 
+def hurried_names(files: Files) -> Iterator[str]:
+    """All sidecars start at once; one that cannot register in time runs on, and nobody finds it."""
+    given = name_resolution(files)["configuration"]
+    for setting, least in TO_REGISTER.items():
+        if int(given.get(setting, "1s").removesuffix("s")) < least:
+            yield f"{setting} of the name resolution is {given.get(setting)}"
+
+
+def name_resolution(files: Files) -> Any:
+    return files["dapr/config.yaml"][0]["spec"]["nameResolution"]
+
+
 def crashing_cli(files: Files) -> Iterator[str]:
     """The CLI panics when it merges the common environment into an app that has none."""
     for app in run(files)["apps"]:
@@ -158,6 +171,7 @@ RULES: tuple[Rule, ...] = (
     foreign_databases,
     open_interfaces,
     unread_resources,
+    hurried_names,
     crashing_cli,
     parked_messages,
     hasty_health_checks,
@@ -222,6 +236,10 @@ BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
     "resources of one app": (
         unread_resources,
         lambda f: orders(f).update(resourcesPaths=["components"]),
+    ),
+    "a second to register": (
+        hurried_names,
+        lambda f: name_resolution(f)["configuration"].pop("timeout"),
     ),
     "app without an environment": (crashing_cli, lambda f: orders(f).pop("env")),
     "health check": (parked_messages, lambda f: common(f).update(enableAppHealthCheck=True)),
