@@ -1,6 +1,5 @@
 """The broker from outside: its management API, and its own command."""
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, Mapping
@@ -12,10 +11,10 @@ import aiohttp
 from waybill import ports
 from waybill.credentials import load
 from waybill.parts import rabbitmq
+from waybill.processes import output
 from waybill.project import Project
 
 EXCHANGE = "events"
-_COMMAND_SECONDS = 60
 
 
 def queue_of(service: str) -> str:
@@ -112,19 +111,12 @@ class Broker:
         server = rabbitmq.find_server()
         assert server
         listing = ["--formatter=json", "--vhost", rabbitmq.VHOST]
-        process = await asyncio.create_subprocess_exec(
-            server.with_name("rabbitmqctl"),
-            "--quiet",
+        return await output(
+            *(str(server.with_name("rabbitmqctl")), "--quiet"),
             *(listing if words[0].startswith("list_") else []),
             *words,
             env=os.environ | rabbitmq.environment(self._project.state / "rabbitmq"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
         )
-        async with asyncio.timeout(_COMMAND_SECONDS):
-            output, _ = await process.communicate()
-        assert process.returncode == 0, output.decode()
-        return output.decode()
 
 
 def _bindings(service: str) -> str:

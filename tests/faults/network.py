@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from waybill.processes import output
+
 _TABLE = "faults"
 _CLASS = 1
 _MARK = 7
@@ -130,13 +132,4 @@ async def _forward(
 
 
 async def _nft(script: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        "nft",
-        "-f",
-        "-",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate(script.encode())
-    assert process.returncode == 0, output.decode()
+    await output("nft", "-f", "-", stdin=script)

@@ -29,9 +29,11 @@ def test_an_app_is_dead_once_a_later_one_runs(
 
 
 def test_an_app_is_started_again_with_what_it_was_started_with(checkout: Project) -> None:
-    argv = [sys.executable, "-c", "import time; time.sleep(60)"]
+    argv = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
     env = {**os.environ, "APP_ID": "orders", "APP_API_TOKEN": "secret"}
-    with subprocess.Popen(argv, env=env, cwd=checkout.logs) as child:
+    with subprocess.Popen(argv, env=env, cwd=checkout.logs, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()  # for a moment after exec, a process has no command line
         process = apps.supervised(checkout, "orders", psutil.Process(child.pid))
         child.kill()
 

@@ -1,4 +1,4 @@
-"""Deletes what the chassis's tables hold longer than anybody needs it."""
+"""Deletes what tables hold longer than anybody needs it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ from chassis.tables import Base, DeadLetter, IdempotencyKey, LoggedEvent, SeenEv
 
 log = structlog.get_logger(__name__)
 
+SCHEDULE = "@every 1h"
 BATCH = 1_000
 MOST_BATCHES = 100  # of each table, at a tick
 # An event that is told again, or fetched from its producer's log, must still be found in the inbox,
@@ -25,22 +26,24 @@ async def prune() -> None:
     now = datetime.now(UTC)
     logged = now - timedelta(days=settings().event_log_days)
     old_event = LoggedEvent.id < first_id_at(logged), LoggedEvent.published_at < logged
-    await _empty(LoggedEvent, *old_event)
+    await empty(LoggedEvent, *old_event)
     remembered = logged - INBOX_OUTLASTS_LOG
-    await _empty(SeenEvent, SeenEvent.event_id < first_id_at(remembered))
-    await _empty(DeadLetter, DeadLetter.resolved_at < remembered)
+    await empty(SeenEvent, SeenEvent.event_id < first_id_at(remembered))
+    await empty(DeadLetter, DeadLetter.resolved_at < remembered)
     answered = now - timedelta(days=settings().idempotency_key_days)
-    await _empty(IdempotencyKey, IdempotencyKey.created_at < answered)
+    await empty(IdempotencyKey, IdempotencyKey.created_at < answered)
 
 
-async def _empty(kind: type[Base], *old: ColumnElement[bool]) -> None:
-    """Each batch is a transaction, so that no lock lasts.
+async def empty(kind: type[Base], *old: ColumnElement[bool]) -> int:
+    """Deletes a bounded number of rows, and returns how many. Each batch is a transaction, so that
+    no lock lasts.
 
     What another transaction holds is passed over: replicas never wait for each other.
     """
     deleted = await in_batches(lambda: _delete_some(kind, old), size=BATCH, most=MOST_BATCHES)
     if deleted:
         log.info("pruned", table=kind.__tablename__, rows=deleted)
+    return deleted
 
 
 async def _delete_some(kind: type[Base], old: Sequence[ColumnElement[bool]]) -> int:
@@ -52,4 +55,4 @@ async def _delete_some(kind: type[Base], old: Sequence[ColumnElement[bool]]) -> 
     return result.rowcount
 
 
-pruning = Job("prune", "@every 1h", prune)
+pruning = Job("prune", SCHEDULE, prune)

@@ -29,13 +29,19 @@ def hold(project: Project) -> Generator[None]:
 def _take(file: TextIO) -> None:
     """Whoever looks for the holder shares the lock for an instant, and is waited for."""
     for _ in range(_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE_SECONDS)
-        else:
+        if attempt(file):
             return
+        time.sleep(_PAUSE_SECONDS)
     raise PlatformError("The platform runs already.", fix="`waybill status` shows it")
+
+
+def attempt(file: TextIO, how: int = fcntl.LOCK_EX) -> bool:
+    """Locks it until it is closed, unless another has; does not wait."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder(project: Project) -> int | None:
@@ -44,8 +50,6 @@ def holder(project: Project) -> int | None:
     if not path.exists():
         return None
     with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(file.read() or 0) or None
-    return None
+        if attempt(file, fcntl.LOCK_SH):
+            return None
+        return int(file.read() or 0) or None

@@ -17,6 +17,7 @@ from waybill.errors import PlatformError
 from waybill.logs import last_lines, take_over
 from waybill.waiting import Condition, until
 
+OUTPUT_SECONDS = 60
 _LONG_LIFE_SECONDS = 60
 """A process that lived this long did not die of its start: the back-off begins anew."""
 _MAX_BACKOFF_SECONDS = 30
@@ -115,6 +116,38 @@ async def run(command: Command, seconds: float) -> int | None:
         hold.send(signal.SIGKILL)
         await hold.end()
     return hold.exit_code
+
+
+async def output(
+    *argv: str,
+    stdin: str = "",
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    seconds: float = OUTPUT_SECONDS,
+) -> str:
+    """What a program prints; a PlatformError says what it complains of."""
+    typed = " ".join((Path(argv[0]).name, *argv[1:]))
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        cwd=cwd,
+        env=env,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            printed, complaints = await process.communicate(stdin.encode())
+    except TimeoutError:
+        raise PlatformError(f"`{typed}` took more than {seconds:.0f} s.") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        said = (complaints or printed).decode().strip()
+        raise PlatformError(f"`{typed}` failed:\n{said}")
+    return printed.decode()
 
 
 class Supervised:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from waybill.credentials import load
-from waybill.errors import PlatformError
+from waybill.processes import output
 from waybill.project import Project
 from waybill.shop import Json, Person, Shop
 
 _BATCH = 500
-_ACCOUNT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -101,19 +100,10 @@ async def ensure_accounts(project: Project) -> None:
 
 async def _create_account(project: Project, email: str, password: str) -> None:
     role = email.partition("@")[0]
-    argv = ["-m", "users.create_account", "--email", email, "--role", role]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *argv,
-        "--name",
-        role.capitalize(),
+    await output(
+        *(sys.executable, "-m", "users.create_account"),
+        *("--email", email, "--role", role, "--name", role.capitalize()),
+        stdin=f"{password}\n",
         cwd=project.root,
         env=os.environ | project.app("users").env,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(_ACCOUNT_SECONDS):
-        output, _ = await process.communicate(f"{password}\n".encode())
-    if process.returncode:
-        raise PlatformError(f"The account {email} could not be made: {output.decode()[-2000:]}")

@@ -26,6 +26,7 @@ app = create_app(
     "payments",
     routers=[webhooks.router, api.router],
     subscriptions=subscriptions,
-    workers=[settlement.charges, settlement.refunds, webhooks.sweeper],
+    workers=[settlement.charges, settlement.refunds],
+    jobs=[webhooks.forgetting],
     lifespan=lifespan,
 )

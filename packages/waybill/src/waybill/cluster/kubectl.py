@@ -1,38 +1,12 @@
-"""Talks to a cluster as a person would: by programs such as kubectl."""
+"""Talks to a cluster as a person would: by kubectl."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from waybill.errors import PlatformError
-
-_SECONDS = 60
-
-
-async def output(*argv: str, stdin: str = "", seconds: float = _SECONDS) -> str:
-    """What a program prints; a PlatformError says what it complains of."""
-    typed = " ".join((Path(argv[0]).name, *argv[1:]))
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            printed, complaints = await process.communicate(stdin.encode())
-    except TimeoutError:
-        raise PlatformError(f"`{typed}` took more than {seconds:.0f} s.") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise PlatformError(f"`{typed}` failed:\n{complaints.decode().strip()}")
-    return printed.decode()
+from waybill.processes import OUTPUT_SECONDS, output
 
 
 @dataclass(frozen=True)
@@ -42,7 +16,7 @@ class Kubectl:
     program: str
     options: Sequence[str]
 
-    async def run(self, *arguments: str, stdin: str = "", seconds: float = _SECONDS) -> str:
+    async def run(self, *arguments: str, stdin: str = "", seconds: float = OUTPUT_SECONDS) -> str:
         """As `output`."""
         return await output(self.program, *self.options, *arguments, stdin=stdin, seconds=seconds)
 

@@ -1,13 +1,13 @@
 """What is built once and kept outside the checkout, for every checkout of this user."""
 
 import asyncio
-import fcntl
 import os
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from waybill.lock import attempt
 from waybill.progress import Stage
 
 _LOCK_SECONDS = 3600
@@ -36,17 +36,9 @@ async def once(destination: Path, stage: Stage, fill: Callable[[Path], Awaitable
 async def alone(directory: Path, stage: Stage) -> AsyncGenerator[None]:
     """Two checkouts that start at once must not build the same thing twice."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # at once
-    with (directory / "lock").open("w") as lock:
+    with (directory / "lock").open("w") as file:
         async with asyncio.timeout(_LOCK_SECONDS):
-            while not _try_lock(lock.fileno()):
+            while not attempt(file):
                 stage.detail = "waiting for another `waybill`, which is installing the same"
                 await asyncio.sleep(1)
         yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
