@@ -40,7 +40,7 @@ faults-quick: $(SYNCED) ## Hurt the platform for ten minutes, and see what it su
 
 # As root, in namespaces of its own: it cuts the network, fills a disk and cuts that off. It needs the
 # packages nftables and faketime. What passed is in .faults/results.jsonl and is not run again.
-faults: $(SYNCED) ## Every fault twenty times and an hour of random ones; goes on where it was interrupted
+faults: $(SYNCED) ## Every line of the matrix twenty times, and an hour of random faults; goes on where it was interrupted
 	@$(BIN)/waybill prepare
 	@unshare --net --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$$@"' sh \
 		$(BIN)/pytest -q tests/faults -m fault --repeats 20 --resume

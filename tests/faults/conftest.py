@@ -4,7 +4,9 @@ They kill what they find, so they run only when this directory is asked for by n
 """
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Generator
+from math import ceil
 from pathlib import Path
 from secrets import randbits
 from tempfile import TemporaryDirectory
@@ -24,7 +26,7 @@ _FAILURE = pytest.StashKey[str]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--repeats", type=int, default=1, help="Run each fault so often.")
+    group.addoption("--repeats", type=int, default=1, help="Run each line so often, or oftener.")
     group.addoption("--rate", type=float, default=RATE, help="Orders a second.")
     group.addoption("--seed", type=int, help="Replay: the seed that a run printed.")
     group.addoption("--resume", action="store_true", help="Leave out what has passed already.")
@@ -33,17 +35,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "run" in metafunc.fixturenames:
-        once = metafunc.definition.get_closest_marker("once")
-        repeats = 1 if once else int(metafunc.config.getoption("--repeats", None) or 1)
+        repeats = (
+            1
+            if _is_once(metafunc.definition)
+            else int(metafunc.config.getoption("--repeats", None) or 1)
+        )
         metafunc.parametrize("run", range(repeats), ids=[f"run{n}" for n in range(repeats)])
 
 
+@pytest.hookimpl(tryfirst=True)  # all tests of a line are counted, those that are not asked for too
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     done = _done() if config.getoption("--resume", default=False) else set[str]()
+    trials = [item for item in items if item.get_closest_marker("fault")]
+    repeats = int(config.getoption("--repeats", None) or 1)
+    tests = Counter(_line_of(item) for item in trials if _run_of(item) == 0 and not _is_once(item))
     left_out = [
         item
-        for item in items
-        if item.get_closest_marker("fault") and (not _asked(config) or item.nodeid in done)
+        for item in trials
+        if not _asked(config)
+        or item.nodeid in done
+        or (not _is_once(item) and _run_of(item) >= ceil(repeats / tests[_line_of(item)]))
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -53,6 +64,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _asked(config: pytest.Config) -> bool:
     return any("tests/faults" in argument for argument in config.args)
+
+
+def _is_once(item: pytest.Item) -> bool:
+    return item.get_closest_marker("once") is not None
+
+
+def _line_of(item: pytest.Item) -> str:
+    """Of the matrix. Its tests share the repeats."""
+    marker = item.get_closest_marker("fault")
+    assert marker
+    return marker.args[0]
 
 
 def _run_of(item: pytest.Item) -> int:
@@ -104,7 +126,7 @@ async def trial(
         trial.broken.append(failure)
     result = report.Result(
         test_id=request.node.nodeid,
-        fault=request.node.get_closest_marker("fault").args[0],
+        fault=_line_of(request.node),
         seed=seed,
         orders=trial.orders,
         answers=dict(trial.answers),

@@ -15,6 +15,7 @@ SETTLE_SECONDS = 25
 """Less than the minute after which a stalled order is prompted."""
 
 
+@pytest.mark.once
 @pytest.mark.fault("broker-refuses")
 async def test_events_that_nobody_fetches_break_the_verdict(trial: Trial) -> None:
     """And nothing else does: once they may be fetched, all invariants hold."""
