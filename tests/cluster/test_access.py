@@ -23,10 +23,36 @@ TOKEN = {
 }
 
 
+LET_IN = """\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: from-stranger}
+spec:
+  podSelector:
+    matchLabels: {app.kubernetes.io/component: service}
+  policyTypes: [Ingress]
+  ingress:
+    - from:
+        - podSelector:
+            matchLabels: {app.kubernetes.io/name: stranger}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: stranger}
+spec:
+  podSelector:
+    matchLabels: {app.kubernetes.io/name: stranger}
+  policyTypes: [Egress]
+  egress: [{}]
+"""
+"""The network alone would refuse it, and nobody would see whether Dapr does."""
+
+
 @pytest.fixture(scope="module")
 async def stranger(cluster: Cluster) -> AsyncGenerator[str]:
-    """A pod in the same namespace, with a sidecar and an identity, that nobody knows."""
+    """A pod in the same namespace, with a sidecar and an identity, that no access control knows."""
     pod = pod_of_a_test("stranger", SIDECAR, env=[TOKEN])
+    await cluster.run("apply", "--filename", "-", stdin=LET_IN)
     await cluster.run("apply", "--filename", "-", stdin=pod)
 
     async def is_there() -> bool:
@@ -35,6 +61,7 @@ async def stranger(cluster: Cluster) -> AsyncGenerator[str]:
     await until(is_there, seconds=60)
     yield "stranger"
     await cluster.run("delete", "pod", "stranger", "--grace-period=0", "--force")
+    await cluster.run("delete", "--filename", "-", stdin=LET_IN)
 
 
 @pytest.mark.parametrize(

@@ -27,17 +27,18 @@ STATE = Path(".waybill/cluster")
 
 NODE = "node"
 NODE_ADDRESS = "10.240.0.10"
+NODE_INTERFACE = "node0"
 CLUSTER_DNS = "10.96.0.10"
 SERVICES = "10.96.0.0/16"
 PODS = "10.244.0.0/24"
 
-_BRIDGE = "node0"
 _CGROUPS = Path("/sys/fs/cgroup")
 
-_HIDDEN = ("/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet")
+_HIDDEN = ("/run", "/var/log", "/var/lib/calico", "/var/lib/cni", "/var/lib/kubelet")
 _DEFAULTS = (
-    *("/etc/cni", "/opt/cni", "/opt/containerd", "/usr/libexec/kubernetes", "/var/lib/cni"),
-    *("/var/lib/containerd", "/var/lib/etcd", "/var/lib/kubelet", "~/.kube"),
+    *("/etc/calico", "/etc/cni", "/opt/cni", "/opt/containerd", "/usr/libexec/kubernetes"),
+    *("/var/lib/calico", "/var/lib/cni", "/var/lib/containerd", "/var/lib/etcd"),
+    *("/var/lib/kubelet", "~/.kube"),
 )
 """Where those programs write unless they are kept from it."""
 _UNTOUCHED = "untouched"
@@ -130,7 +131,7 @@ def remains(project: Project) -> list[str]:
         *(f"mount {line.split()[1]}" for line in mounts if f"{project.state}/" in line),
         *(f"cgroup {folder}" for folder in _cgroups(project)),
         *(f"folder {folder}" for folder in _touched(project)),
-        *(f"interface {name}" for name in psutil.net_if_addrs() if name in (_BRIDGE, "cni0")),
+        *(f"interface {name}" for name in psutil.net_if_addrs() if name == NODE_INTERFACE),
     ]
 
 
@@ -233,23 +234,19 @@ def _network() -> None:
     _run("hostname", NODE)
     for line in f"""\
         link set lo up
-        link add {_BRIDGE} type bridge
-        address add {NODE_ADDRESS}/24 dev {_BRIDGE}
-        link set {_BRIDGE} up
+        link add {NODE_INTERFACE} type bridge
+        address add {NODE_ADDRESS}/24 dev {NODE_INTERFACE}
+        link set {NODE_INTERFACE} up
         link add plug type veth peer name socket
-        link set plug master {_BRIDGE} up
+        link set plug master {NODE_INTERFACE} up
         link set socket up
-        route add default dev {_BRIDGE}
+        route add default dev {NODE_INTERFACE}
     """.strip().splitlines():
         _run("ip", *line.split())
     if modprobe := shutil.which("modprobe"):
-        for module in ("overlay", "br_netfilter"):  # which may be part of the kernel instead
-            subprocess.run([modprobe, module], check=False, capture_output=True)  # noqa: S603  # argv is ours
-    for name in (
-        "ipv4/ip_forward",
-        "bridge/bridge-nf-call-iptables",
-        "ipv4/conf/all/route_localnet",
-    ):
+        # It may be part of the kernel instead.
+        subprocess.run([modprobe, "overlay"], check=False, capture_output=True)  # noqa: S603  # argv is ours
+    for name in ("ipv4/ip_forward", "ipv4/conf/all/route_localnet"):
         Path(f"/proc/sys/net/{name}").write_text("1\n")
 
 

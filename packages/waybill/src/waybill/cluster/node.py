@@ -13,6 +13,7 @@ from waybill.cluster.namespaces import (
     CLUSTER_DNS,
     NODE,
     NODE_ADDRESS,
+    NODE_INTERFACE,
     PODS,
     SERVICES,
     cgroup,
@@ -31,7 +32,9 @@ _API_SERVICE = "10.96.0.1"
 _ETCD = f"http://{HOST}:12379"
 _ETCD_PEER = f"http://{HOST}:12380"
 _METRICS_PORT = 4443
+_POLICIES_HEALTH_PORT = 9099
 _VOLUMES = 4
+_PLUGINS = "network-plugins"
 _FILES = Path(__file__).parent / "node_files"
 
 
@@ -116,6 +119,7 @@ class Node:
         return self._process("kube-scheduler", options, all_listen(10259))
 
     def containerd(self) -> Supervised:
+        self._plug_in()
         self._fill_in("pods.conflist")
         configuration = self._fill_in("containerd.toml")
 
@@ -156,6 +160,31 @@ class Node:
         }
         return self._process("kube-proxy", options, answers(f"http://{HOST}:10256/livez"))
 
+    def policies(self) -> Supervised:
+        """Has the kernel drop what no NetworkPolicy lets through."""
+        settings = {
+            "DATASTORETYPE": "kubernetes",
+            "FELIXHOSTNAME": NODE,
+            "IPTABLESBACKEND": "NFT",
+            # DNS and the API server stand beside the pods, on the node.
+            "DEFAULTENDPOINTTOHOSTACTION": "ACCEPT",
+            "MTUIFACEPATTERN": NODE_INTERFACE,
+            "IPV6SUPPORT": "false",
+            "USAGEREPORTINGENABLED": "false",
+            "ENDPOINTSTATUSPATHPREFIX": "none",
+            "LOGSEVERITYSCREEN": "Warning",
+            "LOGFILEPATH": "none",
+            # Built without libbpf, which that would need.
+            "DebugSkipCTLBCleanup": "true",
+            "HEALTHENABLED": "true",
+            "HEALTHHOST": HOST,
+            "HEALTHPORT": str(_POLICIES_HEALTH_PORT),
+        }
+        env = {f"FELIX_{name}": value for name, value in settings.items()}
+        ready = answers(f"http://{HOST}:{_POLICIES_HEALTH_PORT}/readiness")
+        env["KUBECONFIG"] = str(self._kubeconfig("admin"))
+        return self._process("calico-felix", {}, ready, env=env)
+
     def dns(self) -> Supervised:
         return self._process(
             "coredns", {"conf": self._fill_in("Corefile")}, answers(f"http://{HOST}:8181/ready")
@@ -180,6 +209,9 @@ class Node:
         """Makes the processes beside the API server known to the cluster, and some volumes."""
         for number in range(1, 1 + _VOLUMES):
             (self._project.state / "volumes" / str(number)).mkdir(parents=True)
+        kinds = ("--filename", str(self._programs.calico_kinds))
+        await self.kubectl.run("apply", "--server-side", *kinds)
+        await self.kubectl.run("wait", "--for=condition=Established", *kinds)
         await self.kubectl.run("apply", "--filename", str(self._fill_in("objects.yaml")))
 
     async def is_ready(self) -> bool:
@@ -193,16 +225,24 @@ class Node:
         options: Mapping[str, Any],
         ready: Condition,
         flags: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> Supervised:
         dash = "-" if name == "coredns" else "--"
         given = [part for key, value in options.items() for part in _option(dash, key, value)]
         command = Command(
             argv=[self._programs[name], *given, *flags],
             cwd=self._project.root,
-            env={**os.environ, "GOMAXPROCS": "2"},
+            env={**os.environ, "GOMAXPROCS": "2", **(env or {})},
             log=self._project.log(name),
         )
         return Supervised(name, command, ready)
+
+    def _plug_in(self) -> None:
+        """All network plugins into the one folder that is looked into."""
+        folder = self._project.state / _PLUGINS
+        folder.mkdir(exist_ok=True)
+        for plugin in self._programs.network_plugins:
+            (folder / plugin.name).symlink_to(plugin)
 
     def _access(self, client: str) -> dict[str, Any]:
         kubeconfig = self._kubeconfig(client)
@@ -227,7 +267,7 @@ class Node:
             files=self._files,
             containerd=CONTAINERD,
             pause=PAUSE_IMAGE,
-            plugins=self._programs.network_plugins,
+            plugins=self._project.state / _PLUGINS,
             runc=self._programs["runc"],
             node=NODE,
             cgroup=cgroup(self._project),

@@ -22,6 +22,7 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 KUBERNETES_VERSION = go_build.pinned(_MODULES / "kubernetes", "k8s.io/kubernetes")
 DAPR_VERSION = go_build.RUNTIME_VERSION
+_CALICO = "github.com/projectcalico/calico"
 DAPR_SERVICES = ("operator", "injector", "sentry", "placement", "scheduler")
 
 
@@ -52,6 +53,14 @@ TARGETS = {
         minutes=7,
         is_static=True,
     ),
+    "Calico": Target(
+        module=_MODULES / "calico",
+        programs=[f"{_CALICO}/cni-plugin/cmd/calico", f"{_CALICO}/felix/cmd/calico-felix"],
+        options=["-ldflags=-s -w"],
+        packages=1300,
+        minutes=4,
+        is_static=True,
+    ),
     "Dapr": go_build.dapr("daprd", *DAPR_SERVICES),
     "Cluster tools": Target(
         module=_MODULES / "tools",
@@ -68,7 +77,14 @@ TARGETS = {
 }
 
 _CHART = "chart"
-"""Lies beside Dapr's programs, out of the same source."""
+_CALICO_KINDS = "calico-kinds"
+"""These lie beside the programs that they belong to, out of the same source."""
+
+_BESIDE = {
+    go_build.DAPR: ("github.com/dapr/dapr", "charts/dapr", _CHART),
+    _MODULES / "calico": (_CALICO, "libcalico-go/config/crd", _CALICO_KINDS),
+}
+"""Module → what it requires, a folder in the source of that, and the name it gets."""
 
 _PACKAGES: Mapping[str, str] = {
     "buildah": "buildah",
@@ -76,6 +92,7 @@ _PACKAGES: Mapping[str, str] = {
     "debootstrap": "debootstrap",
     "etcd": "etcd-server",
     "ip": "iproute2",
+    "ipset": "ipset",
     "iptables": "iptables",
     "runc": "runc",
 }
@@ -83,7 +100,7 @@ _PACKAGES: Mapping[str, str] = {
 
 _FILES: Mapping[Path, str] = {
     CERTIFICATES: "ca-certificates",
-    _DEBIAN_CNI / "bridge": "containernetworking-plugins",
+    _DEBIAN_CNI / "host-local": "containernetworking-plugins",
 }
 
 
@@ -103,12 +120,18 @@ class Programs:
         return sorted({str(path.parent) for path in self.built.values()})
 
     @property
-    def network_plugins(self) -> Path:
-        return _DEBIAN_CNI
+    def network_plugins(self) -> list[Path]:
+        """Calico's connects a pod; one of Debian's chooses its address, and so on."""
+        return [self.built["calico"], *_DEBIAN_CNI.iterdir()]
 
     @property
     def dapr_chart(self) -> Path:
         return self.built[_CHART]
+
+    @property
+    def calico_kinds(self) -> Path:
+        """A folder of definitions."""
+        return self.built[_CALICO_KINDS]
 
 
 def find() -> Programs:
@@ -144,6 +167,7 @@ def _destination(target: Target) -> Path:
 
 async def _fill(target: Target, folder: Path, stage: Stage, log: Path) -> None:
     await go_build.build([target], folder, stage, log)
-    if target.module == go_build.DAPR:
-        source = await asyncio.to_thread(go_build.source, target.module, "github.com/dapr/dapr")
-        shutil.copytree(source / "charts" / "dapr", folder / _CHART)
+    for module, (requirement, path, name) in _BESIDE.items():
+        if target.module == module:
+            source = await asyncio.to_thread(go_build.source, module, requirement)
+            shutil.copytree(source / path, folder / name)

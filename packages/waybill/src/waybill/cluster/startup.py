@@ -44,7 +44,9 @@ async def _node(project: Project, node: Node, supervisor: Supervisor) -> None:
         stage.detail = "loading the images"
         await _load_images(project)
         stage.detail = ""
-        for process in (node.kubelet(), node.proxy(), node.dns(), node.metrics()):
+        for process in (
+            *(node.kubelet(), node.proxy(), node.policies(), node.dns(), node.metrics()),
+        ):
             await supervisor.bring_up(process)
         await until(node.is_ready, seconds=_NODE_SECONDS)
 

@@ -167,10 +167,16 @@ def _end(here: Project) -> bool:
 
 
 def _clear(here: Project) -> None:
-    """All but the logs, the secrets, which the manifests have, and the lock of who starts one."""
+    """All but the logs, the secrets, which the manifests have, and the lock of who starts one.
+
+    Whoever ends a cluster that is on its way does it beside whoever started that.
+    """
     for path in here.state.glob("*"):
         if path not in (here.logs, here.secrets, here.state / _STARTER):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _run(here: Project, argv: Sequence[str]) -> int:
