@@ -14,6 +14,7 @@ from waybill.parts import postgres
 from waybill.project import Project
 
 ROOT = Path(__file__).parents[2]
+STATEFUL_BROKER = ROOT / "k8s/base/stores/rabbitmq/statefulset.yaml"
 OPTIONS = {
     "app-id": "appID",
     "app-port": "appPort",
@@ -150,3 +151,29 @@ def test_text_is_sorted_as_in_every_other_cluster(compose: Any) -> None:
     given = compose["services"]["postgres"]["environment"]["POSTGRES_INITDB_ARGS"].split()
     everywhere = {arg for arg in postgres.INITDB if arg.startswith(("--encoding", "--locale"))}
     assert set(given) == everywhere
+
+
+def test_the_broker_writes_where_it_may(compose: Any) -> None:
+    """Its root file system is read-only, as it is in a pod."""
+    [pod] = [
+        document
+        for document in yaml.safe_load_all(STATEFUL_BROKER.read_text())
+        if document["kind"] == "StatefulSet"
+    ]
+    settings = pod["spec"]["template"]["spec"]["containers"][0]["env"]
+    places = {s["name"]: s["value"] for s in settings if s["value"].startswith("/var/lib/rabbitmq")}
+    assert places.items() <= compose["services"]["rabbitmq"]["environment"].items()
+    assert "rabbitmq:/var/lib/rabbitmq" in compose["services"]["rabbitmq"]["volumes"]
+
+
+def test_the_scheduler_may_move_its_identity_into_its_place(compose: Any) -> None:
+    """It is written to a sibling directory first."""
+    scheduler = compose["services"]["scheduler"]
+    [target] = [flag for flag in scheduler["command"] if "identity-directory-write" in flag]
+    writable = {mount.partition(":")[0] for mount in scheduler["tmpfs"]}
+    assert str(Path(target.partition("=")[2]).parent) in writable
+
+
+def test_options_of_the_state_store_are_words_of_their_own(compose: Any) -> None:
+    """Valkey takes `--port=1` for an option of that name without a value."""
+    assert not [word for word in compose["services"]["valkey"]["command"] if "=" in word]
