@@ -19,6 +19,11 @@ RESTARTS = 10
 ACCEPTED_BEHIND_AN_ALARM = 60
 AWAY_SECONDS = 95
 
+RAFT_WITHOUT_SYSTEMS = """
+    supervisor:terminate_child(ra_sup, ra_systems_sup),
+    supervisor:restart_child(ra_sup, ra_systems_sup).
+"""
+
 FILLING = "filling"
 ROUTES = {
     "inventory": "order.created",
@@ -77,6 +82,16 @@ async def test_an_event_has_no_queue_to_go_to(trial: Trial) -> None:
 async def test_broker_is_killed_in_mid_publish(trial: Trial) -> None:
     async with trial.under_load():
         await trial.kill("rabbitmq")
+
+
+@pytest.mark.fault("broker-killed")
+async def test_raft_dies_and_leaves_the_node_behind(trial: Trial) -> None:
+    """As on a full disk: the node listens, and calls itself well, without a single queue."""
+    async with trial.under_load():
+        pid = await trial.pid("rabbitmq")
+        async with trial.blow("Raft of rabbitmq dead"):
+            await trial.broker.command("eval", RAFT_WITHOUT_SYSTEMS)
+            await trial.returned("rabbitmq", pid)
 
 
 @pytest.mark.timeout(900)

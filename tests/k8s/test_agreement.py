@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +25,7 @@ from k8s.manifests import (
 from waybill import project
 from waybill.parts import rabbitmq
 
+WATCH = "watch-raft.erl"
 ROOT = Path(__file__).parents[2]
 HEALTH = {
     "dapr.io/enable-app-health-check": "enableAppHealthCheck",
@@ -201,6 +204,28 @@ def test_the_broker_begins_with_the_queues_of_the_checkout() -> None:
     expected = rabbitmq.topology(rabbitmq.dead_letter_topics(project.find()))
     path = ROOT / "k8s/base/stores/rabbitmq/topology/topology.json"
     assert json.loads(path.read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("overlay", "kind", "pod"),
+    [
+        ("local", "StatefulSet", ["spec", "template", "spec"]),
+        (
+            "prod",
+            "RabbitmqCluster",
+            ["spec", "override", "statefulSet", "spec", "template", "spec"],
+        ),
+    ],
+)
+def test_a_broker_that_has_lost_raft_ends(
+    overlay: str, kind: str, pod: list[str], built: Cluster
+) -> None:
+    spec = reduce(getitem, pod, named(built(overlay), kind)["rabbitmq"])
+    [broker] = [c for c in spec["containers"] if c["name"] == "rabbitmq"]
+    [watch] = [m["mountPath"] for m in broker["volumeMounts"] if m.get("subPath") == WATCH]
+    settings = {setting["name"]: setting["value"] for setting in broker["env"]}
+    arguments = settings["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
+    assert arguments == f'-eval file:script("{watch}")'
 
 
 def test_keda_watches_the_queues_of_the_subscribers(built: Cluster) -> None:

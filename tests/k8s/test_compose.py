@@ -161,8 +161,12 @@ def test_the_broker_writes_where_it_may(compose: Any) -> None:
         if document["kind"] == "StatefulSet"
     ]
     settings = pod["spec"]["template"]["spec"]["containers"][0]["env"]
-    places = {s["name"]: s["value"] for s in settings if s["value"].startswith("/var/lib/rabbitmq")}
-    assert places.items() <= compose["services"]["rabbitmq"]["environment"].items()
+    shared = {
+        s["name"]: s["value"]
+        for s in settings
+        if s["value"].startswith("/var/lib/rabbitmq") or s["name"].endswith("_ERL_ARGS")
+    }
+    assert shared.items() <= compose["services"]["rabbitmq"]["environment"].items()
     assert "rabbitmq:/var/lib/rabbitmq" in compose["services"]["rabbitmq"]["volumes"]
 
 

@@ -19,6 +19,7 @@ def definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("shutil.which", Path("/usr/bin").joinpath)
     here = Project(tmp_path)
     (tmp_path / "dapr").symlink_to(HERE.root / "dapr")
+    (tmp_path / "k8s").symlink_to(HERE.root / "k8s")
     (tmp_path / "run.yaml").symlink_to(HERE.run_file)
     rabbitmq.processes(here, ensure(here))
     return json.loads((here.state / "rabbitmq" / "definitions.json").read_text())

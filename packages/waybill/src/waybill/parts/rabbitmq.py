@@ -28,6 +28,15 @@ _QUEUE_BYTES = 512 * 1024 * 1024  # some 300,000 events in each queue
 _SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server")
 """Looked at before PATH: Debian's command on PATH insists on the system's own user."""
 
+_WATCH = Path("k8s/base/stores/rabbitmq/topology/watch-raft.erl")
+"""Within a checkout: what a node does when Raft gives up."""
+
+_OPTIONS = (
+    "-kernel inet_dist_use_interface {127,0,0,1} "
+    f'-eval file:script(os:getenv("HOME")++"/{_WATCH.name}")'
+)
+"""Of Erlang. The start script takes every blank for the end of a word."""
+
 _CONFIGURATION = """\
 listeners.tcp.1 = {host}:{amqp}
 management.tcp.ip = {host}
@@ -60,6 +69,7 @@ def processes(project: Project, secrets: PlatformSecrets) -> tuple[Supervised, S
     """
     home = project.state / "rabbitmq"
     home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(project.root / _WATCH, home)
     _configure(home, secrets, dead_letter_topics(project))
     return _epmd(project), _node(project, home, secrets)
 
@@ -112,7 +122,7 @@ def environment(home: Path) -> dict[str, str]:
         "RABBITMQ_DIST_PORT": str(ports.RABBITMQ_DISTRIBUTION),
         "ERL_EPMD_PORT": str(ports.RABBITMQ_EPMD),
         "ERL_EPMD_ADDRESS": ports.HOST,
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _OPTIONS,
         # The start script becomes the node instead of waiting for it as its parent.
         "RUNNING_UNDER_SYSTEMD": "1",
     }
