@@ -1,14 +1,12 @@
 """What is started in which order: infrastructure at once, then every service with its sidecar."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import psutil
 
 from waybill import credentials, leftovers, logs, ports
 from waybill.credentials import PlatformSecrets
-from waybill.errors import PlatformError
+from waybill.errors import PlatformError, first_failure
 from waybill.logs import last_lines
 from waybill.parts import apps, control_plane, migrations, postgres, rabbitmq, stand_ins, valkey
 from waybill.processes import Supervised
@@ -53,7 +51,7 @@ async def _infrastructure(
         "Mail sink": stand_ins.mail_sink(project, secrets),
         "Payment provider": stand_ins.payment_provider(project, secrets),
     }
-    with _first_failure():
+    with first_failure():
         async with asyncio.TaskGroup() as group:
             group.create_task(_database(project, supervisor, secrets))
             group.create_task(_broker(project, supervisor, secrets))
@@ -71,7 +69,7 @@ async def _database(project: Project, supervisor: Supervisor, secrets: PlatformS
     with supervisor.board.stage("Migrations") as stage:
         pending = await migrations.pending(project, secrets)
         stage.detail = ", ".join(pending) or "nothing to do"
-        with _first_failure():
+        with first_failure():
             await migrations.migrate_all(project, secrets, pending)
 
 
@@ -94,7 +92,7 @@ async def _control_plane(project: Project, supervisor: Supervisor, runtime: Dapr
         await supervisor.bring_up(control_plane.sentry(project, runtime))
         placement = supervisor.bring_up(control_plane.placement(project, runtime))
         scheduler = supervisor.bring_up(control_plane.scheduler(project, runtime))
-        with _first_failure():
+        with first_failure():
             async with asyncio.TaskGroup() as group:
                 group.create_task(placement)
                 group.create_task(scheduler)
@@ -116,7 +114,7 @@ class _Apps:
         self._waiting = set(self._expected)
 
     async def start(self, runtime: DaprRuntime, secrets: PlatformSecrets) -> None:
-        with _first_failure():
+        with first_failure():
             async with asyncio.TaskGroup() as group:
 
                 async def adopted() -> bool:
@@ -156,13 +154,3 @@ class _Apps:
         return PlatformError(
             f"{name} ended as soon as it started. The end of {log}:\n{last_lines(log)}"
         )
-
-
-@contextmanager
-def _first_failure() -> Generator[None]:
-    """One reason is enough: what a failure cancelled, or what failed with it, only distracts."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        failures = [error for error in group.exceptions if isinstance(error, PlatformError)]
-        raise (failures or group.exceptions)[0] from None

@@ -89,6 +89,7 @@ def furnish(project: Project) -> None:
     for folder in _HIDDEN:
         Path(folder).mkdir(parents=True, exist_ok=True)
         _mount("-t", "tmpfs", "tmpfs", folder)
+    Path("/run/calico").mkdir()  # there one of its programs tells the other what it has done
     _make_cgroups(project)
     _pin_tunables(project.state / "tunables")
     _replace("/etc/hosts", f"127.0.0.1 localhost\n{NODE_ADDRESS} {NODE}\n", project)
@@ -241,6 +242,7 @@ def _network() -> None:
         link set plug master {NODE_INTERFACE} up
         link set socket up
         route add default dev {NODE_INTERFACE}
+        route add unreachable {PODS}
     """.strip().splitlines():
         _run("ip", *line.split())
     if modprobe := shutil.which("modprobe"):

@@ -171,7 +171,6 @@ class Node:
             "MTUIFACEPATTERN": NODE_INTERFACE,
             "IPV6SUPPORT": "false",
             "USAGEREPORTINGENABLED": "false",
-            "ENDPOINTSTATUSPATHPREFIX": "none",
             "LOGSEVERITYSCREEN": "Warning",
             "LOGFILEPATH": "none",
             # Built without libbpf, which that would need.

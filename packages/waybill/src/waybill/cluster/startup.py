@@ -1,12 +1,13 @@
 """What is started in which order inside a new cluster: a node, Dapr, the platform."""
 
+import asyncio
 import os
 
 from waybill.cluster import deploy, forward, images, programs
 from waybill.cluster.deploy import Target
 from waybill.cluster.node import CONTAINERD, Node
 from waybill.cluster.programs import DAPR_VERSION, Programs
-from waybill.errors import PlatformError
+from waybill.errors import PlatformError, first_failure
 from waybill.logs import last_lines
 from waybill.processes import Command, run
 from waybill.project import Project
@@ -21,8 +22,11 @@ async def start(project: Project, supervisor: Supervisor) -> None:
     """Returns when the platform is ready; a PlatformError says what is not, and why."""
     available = programs.find()
     node = Node(project, available)
-    await _control_plane(node, supervisor)
-    await _node(project, node, supervisor)
+    with first_failure():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_control_plane(node, supervisor))
+            group.create_task(_images(project, node, supervisor))
+    await _node(node, supervisor)
     await deploy.deploy(_target(project, node, available), supervisor.board)
     await forward.start(project)
     supervisor.keep_alive()
@@ -38,12 +42,14 @@ async def _control_plane(node: Node, supervisor: Supervisor) -> None:
         await node.introduce()
 
 
-async def _node(project: Project, node: Node, supervisor: Supervisor) -> None:
-    with supervisor.board.stage("Node") as stage:
+async def _images(project: Project, node: Node, supervisor: Supervisor) -> None:
+    with supervisor.board.stage("Loading the images"):
         await supervisor.bring_up(node.containerd())
-        stage.detail = "loading the images"
         await _load_images(project)
-        stage.detail = ""
+
+
+async def _node(node: Node, supervisor: Supervisor) -> None:
+    with supervisor.board.stage("Node"):
         for process in (
             *(node.kubelet(), node.proxy(), node.policies(), node.dns(), node.metrics()),
         ):
