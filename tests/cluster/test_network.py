@@ -57,7 +57,7 @@ def called(pod: Pod) -> str:
 
 async def arrive(cluster: Cluster, pod: Pod) -> None:
     there = ("--namespace", pod.namespace)
-    if pod.namespace == "edge":
+    if pod.namespace_labels:
         labels = [f"{key}={value}" for key, value in pod.namespace_labels.items()]
         await cluster.run("create", "namespace", pod.namespace)
         await cluster.run("label", "namespace", pod.namespace, *labels)
@@ -69,7 +69,7 @@ async def arrive(cluster: Cluster, pod: Pod) -> None:
 async def leave(cluster: Cluster, pod: Pod) -> None:
     at_once = ("--grace-period=0", "--force")
     await cluster.run("delete", "--namespace", pod.namespace, "pod", called(pod), *at_once)
-    if pod.namespace == "edge":
+    if pod.namespace_labels:
         await cluster.run("delete", "namespace", pod.namespace, "--wait=false")
 
 

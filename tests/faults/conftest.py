@@ -35,11 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "run" in metafunc.fixturenames:
-        repeats = (
-            1
-            if _is_once(metafunc.definition)
-            else int(metafunc.config.getoption("--repeats", None) or 1)
-        )
+        repeats = 1 if _is_once(metafunc.definition) else _repeats(metafunc.config)
         metafunc.parametrize("run", range(repeats), ids=[f"run{n}" for n in range(repeats)])
 
 
@@ -47,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     done = _done() if config.getoption("--resume", default=False) else set[str]()
     trials = [item for item in items if item.get_closest_marker("fault")]
-    repeats = int(config.getoption("--repeats", None) or 1)
+    repeats = _repeats(config)
     tests = Counter(_line_of(item) for item in trials if _run_of(item) == 0 and not _is_once(item))
     left_out = [
         item
@@ -64,6 +60,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _asked(config: pytest.Config) -> bool:
     return any("tests/faults" in argument for argument in config.args)
+
+
+def _repeats(config: pytest.Config) -> int:
+    return int(config.getoption("--repeats", None) or 1)
 
 
 def _is_once(item: pytest.Item) -> bool:

@@ -242,7 +242,6 @@ def _network() -> None:
         link set plug master {NODE_INTERFACE} up
         link set socket up
         route add default dev {NODE_INTERFACE}
-        route add unreachable {PODS}
     """.strip().splitlines():
         _run("ip", *line.split())
     if modprobe := shutil.which("modprobe"):

@@ -179,9 +179,9 @@ class Node:
             "HEALTHHOST": HOST,
             "HEALTHPORT": str(_POLICIES_HEALTH_PORT),
         }
-        env = {f"FELIX_{name}": value for name, value in settings.items()}
+        access = {"KUBECONFIG": str(self._kubeconfig("admin"))}
+        env = access | {f"FELIX_{name}": value for name, value in settings.items()}
         ready = answers(f"http://{HOST}:{_POLICIES_HEALTH_PORT}/readiness")
-        env["KUBECONFIG"] = str(self._kubeconfig("admin"))
         return self._process("calico-felix", {}, ready, env=env)
 
     def dns(self) -> Supervised:

@@ -167,7 +167,7 @@ def _destination(target: Target) -> Path:
 
 async def _fill(target: Target, folder: Path, stage: Stage, log: Path) -> None:
     await go_build.build([target], folder, stage, log)
-    for module, (requirement, path, name) in _BESIDE.items():
-        if target.module == module:
-            source = await asyncio.to_thread(go_build.source, module, requirement)
-            shutil.copytree(source / path, folder / name)
+    if beside := _BESIDE.get(target.module):
+        requirement, path, name = beside
+        source = await asyncio.to_thread(go_build.source, target.module, requirement)
+        shutil.copytree(source / path, folder / name)

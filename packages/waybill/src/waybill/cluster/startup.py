@@ -50,9 +50,8 @@ async def _images(project: Project, node: Node, supervisor: Supervisor) -> None:
 
 async def _node(node: Node, supervisor: Supervisor) -> None:
     with supervisor.board.stage("Node"):
-        for process in (
-            *(node.kubelet(), node.proxy(), node.policies(), node.dns(), node.metrics()),
-        ):
+        parts = (node.kubelet(), node.proxy(), node.policies(), node.dns(), node.metrics())
+        for process in parts:
             await supervisor.bring_up(process)
         await until(node.is_ready, seconds=_NODE_SECONDS)
 
