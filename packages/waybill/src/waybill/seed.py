@@ -14,6 +14,8 @@ from waybill.project import Project
 from waybill.shop import Json, Person, Shop
 
 _BATCH = 500
+_ACCOUNT_SECONDS = 180
+"""A machine may be busy, and Argon2id is dear."""
 
 
 @dataclass(frozen=True)
@@ -106,4 +108,5 @@ async def _create_account(project: Project, email: str, password: str) -> None:
         stdin=f"{password}\n",
         cwd=project.root,
         env=os.environ | project.app("users").env,
+        seconds=_ACCOUNT_SECONDS,
     )
