@@ -15,6 +15,7 @@ SCRIPT = """\
 cd {folder}
 echo "$*" >> asked
 case "{program} $*" in
+    "kubectl kustomize"*) [ -e {folder}/k8s ] || {{ echo "no such overlay" >&2; exit 1; }} ;;
     "kubectl get crd"*) cat known 2>/dev/null || true ;;
     *"--dry-run"*) ;;
     "kubectl apply --server-side --force-conflicts"*) echo components.dapr.io > known ;;
@@ -23,6 +24,8 @@ case "{program} $*" in
 esac
 """
 CRDS = "apply --server-side --force-conflicts"
+MANIFESTS = "apply --server-side --filename -"
+LOOKS = {"get", "kustomize", "show", "wait"}
 
 
 @pytest.fixture
@@ -36,13 +39,14 @@ def target(checkout: Project) -> Target:
         programs.append(str(program))
     kubectl, helm = programs
     overlay = Path("k8s/overlays/dev")
+    (checkout.root / overlay).mkdir(parents=True)
     return Target(checkout, Kubectl(kubectl, ()), [helm], ["chart"], ["--set=a=b"], overlay)
 
 
 def asked(target: Target) -> list[str]:
     """Without what only looks."""
     lines = (target.project.root / "asked").read_text().splitlines()
-    return [line for line in lines if line.split()[0] not in {"get", "show", "wait"}]
+    return [line for line in lines if line.split()[0] not in LOOKS]
 
 
 def is_dry(line: str) -> bool:
@@ -54,7 +58,7 @@ async def test_a_bare_cluster_learns_the_kinds_before_the_chart_uses_them(target
     done = [line for line in asked(target) if not is_dry(line)]
     assert done[0].startswith(CRDS)
     assert done[1].startswith("upgrade dapr chart --set=a=b")
-    assert done[-1].startswith("apply --server-side --kustomize")
+    assert done[-1] == MANIFESTS
 
 
 async def test_each_part_is_tried_before_it_is_done(target: Target) -> None:
@@ -75,8 +79,15 @@ async def test_a_dry_run_where_dapr_is_asks_the_api_server_about_everything(targ
     await deploy.try_out(target, Board())
     *tried, last = asked(target)
     assert "upgrade" in tried[1]
-    assert "--kustomize" in last
-    assert all(is_dry(line) for line in (tried[1], last))
+    assert last.startswith("apply --server-side --dry-run=server")
+    assert is_dry(tried[1])
+
+
+async def test_an_overlay_that_cannot_be_read_changes_nothing(target: Target) -> None:
+    (target.project.root / "k8s").rename(target.project.root / "elsewhere")
+    with pytest.raises(PlatformError, match="no such overlay"):
+        await deploy.deploy(target, Board())
+    assert asked(target) == []
 
 
 async def test_what_a_program_complains_of_is_told(target: Target) -> None:

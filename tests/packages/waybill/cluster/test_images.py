@@ -1,5 +1,6 @@
 """Which images are built, and when again."""
 
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -100,10 +101,11 @@ def ensure(checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def add_to_layout(name: str) -> None:
     blobs = images.layout() / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
-    (blobs / name).write_text(json.dumps({"config": {"digest": f"sha256:{name}"}, "layers": []}))
+    known = hashlib.sha256(name.encode()).hexdigest()
+    digest = f"sha256:{known}"
+    (blobs / known).write_text(json.dumps({"config": {"digest": digest}, "layers": []}))
     index = images.layout() / "index.json"
     entries: list[Json] = json.loads(index.read_text())["manifests"] if index.exists() else []
-    digest = f"sha256:{name}"
     entry = {"digest": digest, "annotations": {"org.opencontainers.image.ref.name": name}}
     others = [entry for entry in entries if entry["digest"] != digest]
     index.write_text(json.dumps({"manifests": [*others, entry]}))
@@ -113,6 +115,13 @@ async def test_only_what_has_changed_is_built(ensure: Ensure) -> None:
     assert await ensure(a="1", b="1") == ["a", "b"]
     assert await ensure(a="1", b="2") == ["b"]
     assert await ensure(a="1", b="2") == []
+
+
+async def test_all_are_built_anew_on_another_base(ensure: Ensure) -> None:
+    base = "docker.io/library/python:3.11-slim-bookworm"
+    await ensure(a="1", **{base: "1"})
+    assert await ensure(a="1", **{base: "1"}) == []
+    assert await ensure(a="1", **{base: "2"}) == ["a", base]
 
 
 async def test_an_image_of_a_build_that_failed_elsewhere_is_not_taken_for_its_former_self(

@@ -45,17 +45,19 @@ class Target:
 
 async def deploy(target: Target, board: Board) -> None:
     """Each part after a dry run; again is an upgrade. Returns when every pod is ready."""
+    manifests = await _manifests(target)
     await _try_dapr(target, board)
     await _install_dapr(target, board)
-    await _try_platform(target, board)
-    await _install_platform(target, board)
+    await _try_platform(target, manifests, board)
+    await _install_platform(target, manifests, board)
 
 
 async def try_out(target: Target, board: Board) -> None:
     """The dry runs alone; changes nothing but to make the namespace."""
+    manifests = await _manifests(target)
     await _try_dapr(target, board)
     if await _has_dapr(target):
-        await _try_platform(target, board)
+        await _try_platform(target, manifests, board)
     else:
         with board.stage("Waybill, dry run") as stage:
             stage.detail = "left out: half of its kinds come with Dapr"
@@ -104,7 +106,7 @@ async def _helm(target: Target, *arguments: str) -> str:
     return await output(*target.helm, *arguments, seconds=_DAPR_SECONDS + 10)
 
 
-async def _install_platform(target: Target, board: Board) -> None:
+async def _install_platform(target: Target, manifests: str, board: Board) -> None:
     """Applies the overlay, the services last.
 
     The manifests get along without an order. But sidecars that start before the broker end and are
@@ -112,23 +114,26 @@ async def _install_platform(target: Target, board: Board) -> None:
     """
     with board.stage("Stores and migrations") as stage:
         await _ensure_namespace(target)
-        await _apply(target, "--selector", f"app.kubernetes.io/component!={_SERVICE}")
+        await _apply(target, manifests, "--selector", f"app.kubernetes.io/component!={_SERVICE}")
         await _settled(target.kubectl, stage)
     with board.stage("Services") as stage:
-        await _apply(target)
+        await _apply(target, manifests)
         await _settled(target.kubectl, stage)
 
 
-async def _try_platform(target: Target, board: Board) -> None:
+async def _try_platform(target: Target, manifests: str, board: Board) -> None:
     """Has the API server judge every manifest."""
     with board.stage("Waybill, dry run"):
         await _ensure_namespace(target)
-        await _apply(target, "--dry-run=server")
+        await _apply(target, manifests, "--dry-run=server")
 
 
-async def _apply(target: Target, *options: str) -> None:
-    folder = str(target.project.root / target.overlay)
-    await target.kubectl.run("apply", "--server-side", *options, "--kustomize", folder)
+async def _manifests(target: Target) -> str:
+    return await target.kubectl.run("kustomize", str(target.project.root / target.overlay))
+
+
+async def _apply(target: Target, manifests: str, *options: str) -> None:
+    await target.kubectl.run("apply", "--server-side", *options, *_STDIN, stdin=manifests)
 
 
 async def _settled(kubectl: Kubectl, stage: Stage) -> None:

@@ -81,6 +81,8 @@ async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
         images = list(_images(project, programs, names))
         wanted = {image.name: image.fingerprint() for image in images}
         built = {name: known for name, known in _built().items() if wanted.get(name) == known}
+        if _PYTHON in wanted.keys() - built.keys():
+            built.clear()  # or some would go on with the old base, and a cluster load both
         # What is about to be replaced is no longer what the record says, however far this gets.
         _write(_record(), built)
 
