@@ -16,6 +16,8 @@ SIDECAR = {
     "dapr.io/disable-builtin-k8s-secret-store": "true",
     "dapr.io/enable-native-sidecar": "true",
     "dapr.io/sidecar-seccomp-profile-type": "RuntimeDefault",
+    "dapr.io/sidecar-readiness-probe-delay-seconds": "1",
+    "dapr.io/sidecar-readiness-probe-period-seconds": "2",
 }
 TOKEN = {
     "name": "DAPR_API_TOKEN",

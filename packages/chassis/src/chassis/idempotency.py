@@ -23,7 +23,7 @@ class IdempotencyKeyReused(Problem):
     status = 422
 
 
-def _given_key(
+async def _given_key(  # FastAPI would run any other in a thread
     key: Annotated[
         str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)
     ] = None,

@@ -45,16 +45,16 @@ class Target:
 
 async def deploy(target: Target, board: Board) -> None:
     """Each part after a dry run; again is an upgrade. Returns when every pod is ready."""
-    manifests = await _manifests(target)
+    manifests = await render(target)
     await _try_dapr(target, board)
-    await _install_dapr(target, board)
+    await install_dapr(target, board)
     await _try_platform(target, manifests, board)
-    await _install_platform(target, manifests, board)
+    await install_platform(target, manifests, board)
 
 
 async def try_out(target: Target, board: Board) -> None:
     """The dry runs alone; changes nothing but to make the namespace."""
-    manifests = await _manifests(target)
+    manifests = await render(target)
     await _try_dapr(target, board)
     if await _has_dapr(target):
         await _try_platform(target, manifests, board)
@@ -73,7 +73,7 @@ async def _try_dapr(target: Target, board: Board) -> None:
             await _helm(target, "template", "dapr", *_chart(target))
 
 
-async def _install_dapr(target: Target, board: Board) -> None:
+async def install_dapr(target: Target, board: Board) -> None:
     """helm installs the definitions of kinds, but never brings a newer one."""
     with board.stage("Dapr"):
         crds = await _crds(target)
@@ -106,7 +106,7 @@ async def _helm(target: Target, *arguments: str) -> str:
     return await output(*target.helm, *arguments, seconds=_DAPR_SECONDS + 10)
 
 
-async def _install_platform(target: Target, manifests: str, board: Board) -> None:
+async def install_platform(target: Target, manifests: str, board: Board) -> None:
     """Applies the overlay, the services last.
 
     The manifests get along without an order. But sidecars that start before the broker end and are
@@ -128,7 +128,8 @@ async def _try_platform(target: Target, manifests: str, board: Board) -> None:
         await _apply(target, manifests, "--dry-run=server")
 
 
-async def _manifests(target: Target) -> str:
+async def render(target: Target) -> str:
+    """The overlay's manifests."""
     return await target.kubectl.run("kustomize", str(target.project.root / target.overlay))
 
 

@@ -72,6 +72,12 @@ def layout() -> Path:
     return _folder() / "images"
 
 
+def digests() -> list[str]:
+    """Of the images there; the first is the base of all others."""
+    entries = _read(_index(layout()))["manifests"]
+    return [e["digest"] for e in sorted(entries, key=lambda entry: _name(entry) != _PYTHON)]
+
+
 async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
     """Builds what has changed."""
     builder = _Builder(programs["buildah"], project)

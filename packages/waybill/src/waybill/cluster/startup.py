@@ -5,7 +5,7 @@ import os
 
 from waybill.cluster import deploy, forward, images, programs
 from waybill.cluster.deploy import Target
-from waybill.cluster.node import CONTAINERD, Node
+from waybill.cluster.node import Node
 from waybill.cluster.programs import DAPR_VERSION, Programs
 from waybill.errors import PlatformError, first_failure
 from waybill.logs import last_lines
@@ -22,17 +22,21 @@ async def start(project: Project, supervisor: Supervisor) -> None:
     """Returns when the platform is ready; a PlatformError says what is not, and why."""
     available = programs.find()
     node = Node(project, available)
+    target = _target(project, node, available)
+    await supervisor.bring_up(node.containerd())
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            group.create_task(_control_plane(node, supervisor))
-            group.create_task(_images(project, node, supervisor))
-    await _node(node, supervisor)
-    await deploy.deploy(_target(project, node, available), supervisor.board)
+            group.create_task(_node(node, supervisor))
+            group.create_task(_images(project, supervisor))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_unpacked(project, supervisor))
+            group.create_task(deploy.install_dapr(target, supervisor.board))
+    await deploy.install_platform(target, await deploy.render(target), supervisor.board)
     await forward.start(project)
     supervisor.keep_alive()
 
 
-async def _control_plane(node: Node, supervisor: Supervisor) -> None:
+async def _node(node: Node, supervisor: Supervisor) -> None:
     with supervisor.board.stage("Control plane"):
         node.make_keys()
         await supervisor.bring_up(node.etcd())
@@ -40,20 +44,22 @@ async def _control_plane(node: Node, supervisor: Supervisor) -> None:
         await supervisor.bring_up(node.controller_manager())
         await supervisor.bring_up(node.scheduler())
         await node.introduce()
-
-
-async def _images(project: Project, node: Node, supervisor: Supervisor) -> None:
-    with supervisor.board.stage("Loading the images"):
-        await supervisor.bring_up(node.containerd())
-        await _load_images(project)
-
-
-async def _node(node: Node, supervisor: Supervisor) -> None:
     with supervisor.board.stage("Node"):
         parts = (node.kubelet(), node.proxy(), node.policies(), node.dns(), node.metrics())
         for process in parts:
             await supervisor.bring_up(process)
         await until(node.is_ready, seconds=_NODE_SECONDS)
+
+
+async def _images(project: Project, supervisor: Supervisor) -> None:
+    with supervisor.board.stage("Loading the images"):
+        await _with_images(project, _LOAD)
+
+
+async def _unpacked(project: Project, supervisor: Supervisor) -> None:
+    """Pods would do that as they start, many of them the same layers at once."""
+    with supervisor.board.stage("Unpacking the images"):
+        await _with_images(project, _UNPACK)
 
 
 def _target(project: Project, node: Node, available: Programs) -> Target:
@@ -67,9 +73,9 @@ def _target(project: Project, node: Node, available: Programs) -> Target:
     )
 
 
-async def _load_images(project: Project) -> None:
+async def _with_images(project: Project, script: str) -> None:
     command = Command(
-        argv=["sh", "-c", _LOAD, "load", str(images.layout()), CONTAINERD],
+        argv=["sh", "-ec", script, "images", str(images.layout()), *images.digests()],
         cwd=project.root,
         env=dict(os.environ),
         log=project.log("images"),
@@ -78,4 +84,12 @@ async def _load_images(project: Project) -> None:
         raise PlatformError(f"The images cannot be loaded:\n{last_lines(command.log)}")
 
 
-_LOAD = 'tar -C "$1" -cf - . | ctr --address "$2" --namespace k8s.io images import -'
+_LOAD = """
+    tar -C "$1" -cf - . | ctr --namespace k8s.io images import --no-unpack -
+    ctr --namespace k8s.io snapshots unpack "$2"
+"""
+"""The first is the base of all others."""
+_UNPACK = """
+    shift
+    printf '%s\\n' "$@" | xargs --max-procs 2 --max-args 1 ctr --namespace k8s.io snapshots unpack
+"""

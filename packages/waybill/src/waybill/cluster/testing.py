@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from waybill.waiting import until
 
 _PAUSE_SECONDS = 0.5
 _READY_SECONDS = 120
+_PAGE_SIZE = 100
 
 
 class Cluster:
@@ -126,7 +128,7 @@ class Crowd:
 
     shop: Shop
     customers: Sequence[Person]
-    accepted: list[tuple[Person, Json]] = field(default_factory=list[tuple[Person, Json]])
+    accepted: list[str] = field(default_factory=list[str])
     failures: list[str] = field(default_factory=list[str])
 
     async def buy(self, number: int) -> None:
@@ -137,7 +139,7 @@ class Crowd:
         except (Refused, aiohttp.ClientError, TimeoutError) as error:
             self.failures.append(f"{type(error).__name__}: {error}")
         else:
-            self.accepted.append((customer, order))
+            self.accepted.append(order["id"])
 
     async def shopping(self) -> None:
         number = 0
@@ -156,12 +158,19 @@ class Crowd:
         await until(is_enough, seconds=_READY_SECONDS)
 
     async def all_tracked(self) -> bool:
-        for customer, order in self.accepted:
-            if not order.get("tracking_number"):
-                order.update(await self.shop.read_order(customer, order["id"]))
-            if not order["tracking_number"]:
-                return False
-        return True
+        lists = await asyncio.gather(*map(self._orders, self.customers))
+        tracked = {order["id"] for order in chain(*lists) if order["tracking_number"]}
+        return tracked.issuperset(self.accepted)
+
+    async def _orders(self, customer: Person) -> list[Json]:
+        orders: list[Json] = []
+        for number in count(1):
+            path = f"orders?page={number}&page_size={_PAGE_SIZE}"
+            page = await self.shop.ask("GET", path, person=customer)
+            orders += page["items"]
+            if len(page["items"]) < _PAGE_SIZE:
+                break
+        return orders
 
 
 Shopping: TypeAlias = Callable[[], AbstractAsyncContextManager[Crowd]]
