@@ -91,5 +91,6 @@ _LOAD = """
 """The first is the base of all others."""
 _UNPACK = """
     shift
-    printf '%s\\n' "$@" | xargs --max-procs 2 --max-args 1 ctr --namespace k8s.io snapshots unpack
+    printf '%s\\n' "$@" |
+        xargs --max-procs "$(nproc)" --max-args 1 ctr --namespace k8s.io snapshots unpack
 """
