@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
 
 import pytest
 from faults.broker import Broker
@@ -119,9 +118,11 @@ async def come_back(broker: Broker, usual: dict[str, int], seconds: float) -> No
     async def are_there() -> bool:
         return await consumers(broker) == usual
 
-    with suppress(TimeoutError):
+    try:
         await until(are_there, seconds=seconds, every=1)
-    assert await consumers(broker) == usual
+    except TimeoutError:
+        assert await consumers(broker) == usual
+        raise  # they came too late
 
 
 @pytest.mark.fault("broker-alarm")

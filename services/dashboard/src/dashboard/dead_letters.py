@@ -156,7 +156,7 @@ class Place:
     letter_id: UUID
 
 
-async def _place(letter_id: str) -> Place:
+async def _place(letter_id: str) -> Place:  # FastAPI would run any other in a thread
     service, _, number = letter_id.partition(":")
     try:
         return Place(_DESKS[Consumer(service)], UUID(number))

@@ -42,10 +42,14 @@ class Target:
         files = (self.project.root / _VALUES, self.project.root / self.overlay / _VALUES.name)
         return [file for file in files if file.exists()]
 
+    async def manifests(self) -> str:
+        """The platform's, as the overlay makes them."""
+        return await self.kubectl.render(self.project.root / self.overlay)
+
 
 async def deploy(target: Target, board: Board) -> None:
     """Each part after a dry run; again is an upgrade. Returns when every pod is ready."""
-    manifests = await render(target)
+    manifests = await target.manifests()
     await _try_dapr(target, board)
     await install_dapr(target, board)
     await _try_platform(target, manifests, board)
@@ -54,7 +58,7 @@ async def deploy(target: Target, board: Board) -> None:
 
 async def try_out(target: Target, board: Board) -> None:
     """The dry runs alone; changes nothing but to make the namespace."""
-    manifests = await render(target)
+    manifests = await target.manifests()
     await _try_dapr(target, board)
     if await _has_dapr(target):
         await _try_platform(target, manifests, board)
@@ -126,11 +130,6 @@ async def _try_platform(target: Target, manifests: str, board: Board) -> None:
     with board.stage("Waybill, dry run"):
         await _ensure_namespace(target)
         await _apply(target, manifests, "--dry-run=server")
-
-
-async def render(target: Target) -> str:
-    """The overlay's manifests."""
-    return await target.kubectl.run("kustomize", str(target.project.root / target.overlay))
 
 
 async def _apply(target: Target, manifests: str, *options: str) -> None:

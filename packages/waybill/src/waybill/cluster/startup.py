@@ -31,7 +31,7 @@ async def start(project: Project, supervisor: Supervisor) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(_unpacked(project, supervisor))
             group.create_task(deploy.install_dapr(target, supervisor.board))
-    await deploy.install_platform(target, await deploy.render(target), supervisor.board)
+    await deploy.install_platform(target, await target.manifests(), supervisor.board)
     await forward.start(project)
     supervisor.keep_alive()
 
