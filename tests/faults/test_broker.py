@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 
 import pytest
-from faults.broker import Broker
+from faults.broker import Broker, queue_of
 from faults.events import logged_events, publish
 from faults.trial import Trial
 from waybill.waiting import until
@@ -23,6 +23,7 @@ RAFT_WITHOUT_SYSTEMS = """
     supervisor:terminate_child(ra_sup, ra_systems_sup),
     supervisor:restart_child(ra_sup, ra_systems_sup).
 """
+RAFT_WITHOUT_QUEUE = "ra:stop_server(quorum_queues, {{'waybill_{queue}', node()}})."
 
 FILLING = "filling"
 ROUTES = {
@@ -88,10 +89,22 @@ async def test_broker_is_killed_in_mid_publish(trial: Trial) -> None:
 async def test_raft_dies_and_leaves_the_node_behind(trial: Trial) -> None:
     """As on a full disk: the node listens, and calls itself well, without a single queue."""
     async with trial.under_load():
-        pid = await trial.pid("rabbitmq")
-        async with trial.blow("Raft of rabbitmq dead"):
-            await trial.broker.command("eval", RAFT_WITHOUT_SYSTEMS)
-            await trial.returned("rabbitmq", pid)
+        await node_ends_by_itself(trial, "Raft of rabbitmq dead", RAFT_WITHOUT_SYSTEMS)
+
+
+@pytest.mark.fault("broker-killed")
+async def test_a_queue_dies_and_leaves_the_node_behind(trial: Trial) -> None:
+    """As on a full disk: Raft is back, a queue is not, and whoever publishes to it is blocked."""
+    queue = queue_of(trial.random.choice(list(ROUTES)))
+    async with trial.under_load():
+        await node_ends_by_itself(trial, "a queue dead", RAFT_WITHOUT_QUEUE.format(queue=queue))
+
+
+async def node_ends_by_itself(trial: Trial, what: str, expression: str) -> None:
+    pid = await trial.pid("rabbitmq")
+    async with trial.blow(what):
+        await trial.broker.command("eval", expression)
+        await trial.returned("rabbitmq", pid)
 
 
 @pytest.mark.timeout(900)
