@@ -4,8 +4,9 @@ import fcntl
 import os
 import struct
 import subprocess
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from waybill.parts import postgres
@@ -15,6 +16,7 @@ from waybill.waiting import until
 _BYTES = 6 * 2**30  # of a sparse file
 _SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
 _WITHOUT_FLUSH = struct.pack("I", 2)
+_LAST_BLOCKS = 64
 
 
 class Disk:
@@ -88,20 +90,27 @@ class Disk:
             os.close(descriptor)
 
     @contextmanager
-    def full(self) -> Generator[None]:
+    def full(self) -> Generator[Callable[[], None]]:
+        """Yields what fills it up again: others may give up a file meanwhile, such as a log."""
         ballast = self._mount_point / "ballast"
-        free = os.statvfs(self._mount_point)
         try:
             with ballast.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, (free.f_bavail - 64) * free.f_frsize)
-                _fill_up(file.fileno())
-            yield
+                fill_up = partial(self._fill_up, file.fileno())
+                fill_up()
+                yield fill_up
         finally:
             ballast.unlink()
 
+    def _fill_up(self, descriptor: int) -> None:
+        free = os.statvfs(self._mount_point)
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if free.f_bavail > _LAST_BLOCKS:
+            os.posix_fallocate(descriptor, size, (free.f_bavail - _LAST_BLOCKS) * free.f_frsize)
+        _fill_last_blocks(descriptor)
 
-def _fill_up(descriptor: int) -> None:
-    """The last blocks, which the file system's own tables may or may not need."""
+
+def _fill_last_blocks(descriptor: int) -> None:
+    """The file system's own tables may or may not need them."""
     os.lseek(descriptor, 0, os.SEEK_END)
     try:
         while True:

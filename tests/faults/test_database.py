@@ -86,9 +86,11 @@ async def test_disk_of_the_database_and_the_broker_is_full(trial: Trial) -> None
     customer = await trial.shop.register("Full Disk")
     refusals: list[Refused] = []
     async with trial.under_load(), trial.blow("disk full"):
-        with disk.full():
+        with disk.full() as fill_up:
             asking = asyncio.create_task(keep_asking(trial, customer, refusals))
-            await asyncio.sleep(FULL_SECONDS)  # the fault is its length
+            for _ in range(FULL_SECONDS):
+                await asyncio.sleep(1)  # the fault is its length
+                fill_up()
             asking.cancel()
             await asyncio.wait([asking])
         await trial.up("postgres")

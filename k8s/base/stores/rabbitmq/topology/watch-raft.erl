@@ -1,9 +1,12 @@
-%% Ends a node that lives on without Raft, or without a queue's part in it.
+%% Ends a node that lives on without Raft, or without a queue's part in it; drops a queue that cannot start.
 %%
 %% The log of the quorum queues is one process, and each queue is one more. When the disk refuses the log a few times
 %% in a second, their supervisors give up one after the other, and the node stays: it listens, its health checks call
 %% it well, and what has no process takes and gives no message until the node is started again. So it ends, and
 %% whoever keeps it alive starts it again.
+%%
+%% It may leave a log with a gap, which Raft refuses to start from each time. Such a queue is dropped, if no other node
+%% has it: its consumer declares it anew, and what was in it is in the event logs, from where reconciliation brings it.
 %%
 %% A node in maintenance has stopped its queues by intention.
 spawn(fun() ->
@@ -12,27 +15,41 @@ spawn(fun() ->
         is_list(Applications) andalso lists:keymember(rabbit, 1, Applications)
             andalso (catch rabbit_maintenance:is_being_drained_local_read(node())) =/= true
     end,
-    Missing = fun() ->
+    Expected = fun() ->
         Queues = case (catch rabbit_amqqueue:list_local_quorum_queues()) of
-            Found when is_list(Found) -> [element(1, amqqueue:get_pid(Queue)) || Queue <- Found];
+            Found when is_list(Found) -> Found;
             _ -> []
         end,
-        [Name || Name <- [ra_log_wal | Queues], whereis(Name) =:= undefined]
+        [{ra_log_wal, none} | [{element(1, amqqueue:get_pid(Queue)), Queue} || Queue <- Queues]]
     end,
-    Watch = fun Watch(Before, Times) ->
-        timer:sleep(5000),
-        Still = case IsRunning() of
-            true when Times =:= 0 -> Missing();
-            true -> [Name || Name <- Missing(), lists:member(Name, Before)];
-            false -> []
-        end,
-        case {Still, Times} of
-            {[], _} -> Watch([], 0);
-            {_, 2} ->
-                io:format("Raft has given up on ~p, and so this node ends.~n", [Still]),
-                erlang:halt(1);
-            _ -> Watch(Still, Times + 1)
+    Drop = fun({Name, Queue}) ->
+        case maps:get(nodes, amqqueue:get_type_state(Queue)) of
+            [Only] when Only =:= node() ->
+                io:format("~p does not start, and so is dropped.~n", [Name]),
+                catch rabbit_amqqueue:delete(Queue, false, false, <<"watch-raft">>);
+            _ -> io:format("~p does not start; other nodes have it, too.~n", [Name])
         end
     end,
-    Watch([], 0)
+    Watch = fun Watch(Alive, Before, Times) ->
+        timer:sleep(5000),
+        Parts = case IsRunning() of
+            true -> Expected();
+            false -> []
+        end,
+        {Here, Missing} = lists:partition(fun({Name, _}) -> whereis(Name) =/= undefined end, Parts),
+        Seen = lists:usort(Alive ++ [Name || {Name, _} <- Here]),
+        Still = [Part || {Name, _} = Part <- Missing, Times =:= 0 orelse lists:keymember(Name, 1, Before)],
+        Lost = [Name || {Name, _} <- Still, Name =:= ra_log_wal orelse lists:member(Name, Seen)],
+        case {Still, Times, Lost} of
+            {[], _, _} -> Watch(Seen, [], 0);
+            {_, 2, []} ->
+                lists:foreach(Drop, Still),
+                Watch(Seen, [], 0);
+            {_, 2, _} ->
+                io:format("Raft has given up on ~p, and so this node ends.~n", [Lost]),
+                erlang:halt(1);
+            _ -> Watch(Seen, Still, Times + 1)
+        end
+    end,
+    Watch([], [], 0)
 end).

@@ -29,7 +29,7 @@ _SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitm
 """Looked at before PATH: Debian's command on PATH insists on the system's own user."""
 
 _WATCH = Path("k8s/base/stores/rabbitmq/topology/watch-raft.erl")
-"""Within a checkout: what a node does when Raft gives up."""
+"""Within a checkout: what a node does when Raft, or a queue, gives up."""
 
 _OPTIONS = (
     "-kernel inet_dist_use_interface {127,0,0,1} "
