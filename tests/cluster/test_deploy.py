@@ -1,5 +1,6 @@
 """`waybill deploy`, on a cluster that has it all already."""
 
+import json
 import os
 import sys
 
@@ -15,11 +16,13 @@ pytestmark = [pytest.mark.k8s, pytest.mark.timeout(300)]
 CONTEXT = "waybill"
 
 
-async def test_deploying_what_is_there_replaces_nothing(
+async def test_deploying_what_is_there_replaces_nothing_but_what_a_hand_has_changed(
     platform: Project, cluster: Cluster
 ) -> None:
     """A dry run of each part comes first."""
     before = await templates(platform, cluster)
+    by_hand = ("--patch", json.dumps({"spec": {"revisionHistoryLimit": 1}}))
+    await cluster.run("patch", "deployment/users", *by_hand)
     registry = f"--set=global.registry={images.DAPR_REGISTRY},global.tag={DAPR_VERSION}"
     command = Command(
         argv=[
@@ -33,6 +36,7 @@ async def test_deploying_what_is_there_replaces_nothing(
     )
     assert await run(command, seconds=240) == 0, command.log.read_text()
     assert await templates(platform, cluster) == before
+    assert (await cluster.get("deployment", "users"))["spec"]["revisionHistoryLimit"] == 5
 
 
 async def templates(platform: Project, cluster: Cluster) -> dict[str, set[str]]:

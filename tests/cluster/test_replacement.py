@@ -7,7 +7,7 @@ pod. So pods stay for longer than that after they were told to go.
 import asyncio
 
 import pytest
-from waybill.cluster.testing import Cluster, Shopping
+from waybill.cluster.testing import Cluster, Shopping, statuses
 from waybill.commands.verify import broken_promises
 from waybill.project import Project
 from waybill.waiting import until
@@ -16,13 +16,15 @@ pytestmark = [pytest.mark.k8s, pytest.mark.timeout(300)]
 
 ROLLED_OUT = ("catalog", "orders", "users")
 EVICTED = "inventory"
+TAKEN_BACK = "payments"
+IMAGE_MISSING = "ErrImageNeverPull"
 MINIMUM = 50
 """Orders that the customers place meanwhile, or it shows little."""
 
 FIRST_CALL = "/v1.0/invoke/users/method/.well-known/jwks.json"
 
 
-async def test_rollouts_and_an_eviction_fail_no_order(
+async def test_rollouts_an_eviction_and_a_release_that_is_taken_back_fail_no_order(
     cluster: Cluster, shopping: Shopping, platform: Project
 ) -> None:
     before = [(await cluster.pod(app))["metadata"]["name"] for app in (*ROLLED_OUT, EVICTED)]
@@ -33,6 +35,7 @@ async def test_rollouts_and_an_eviction_fail_no_order(
         await cluster.run("rollout", "restart", *(f"deployment/{app}" for app in ROLLED_OUT))
         await cluster.scale(EVICTED, 2)
         await cluster.evict(before[-1])
+        await has_been_taken_back(cluster, TAKEN_BACK)
         for app in (*ROLLED_OUT, EVICTED):
             await cluster.rolled_out(f"deployment/{app}")
         await asyncio.gather(*(has_gone(cluster, pod) for pod in before))
@@ -43,6 +46,23 @@ async def test_rollouts_and_an_eviction_fail_no_order(
     assert (await cluster.sidecar("tracking", FIRST_CALL))[0] == 200
     await cluster.scale(EVICTED, 1)
     assert await broken_promises(platform) == []
+
+
+async def has_been_taken_back(cluster: Cluster, app: str) -> None:
+    """A release whose image is not to be had: the pod of the former one stays all the time."""
+    pod = (await cluster.pod(app))["metadata"]["name"]
+    await cluster.run("set", "image", f"deployment/{app}", "app=localhost/waybill/nothing:none")
+
+    async def has_failed() -> bool:
+        apps = (statuses(pod).get("app", {}) for pod in await cluster.pods(app))
+        return any(
+            IMAGE_MISSING in status.get("state", {}).get("waiting", {}).values() for status in apps
+        )
+
+    await until(has_failed, seconds=120, every=0.5)
+    await cluster.run("rollout", "undo", f"deployment/{app}")
+    await cluster.rolled_out(f"deployment/{app}")
+    assert (await cluster.pod(app))["metadata"]["name"] == pod
 
 
 async def has_gone(cluster: Cluster, name: str) -> None:

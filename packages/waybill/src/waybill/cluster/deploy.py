@@ -20,6 +20,8 @@ _VALUES = Path("k8s", "dapr-values.yaml")
 _DAPR_SECONDS = 300
 _PLATFORM_SECONDS = 420
 _STDIN = ("--filename", "-")
+_APPLY = ("apply", "--server-side", "--force-conflicts", *_STDIN)
+"""By force: what helm installed, or a person changed or rolled back, is theirs until then."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,7 @@ async def _crds(target: Target) -> str:
 
 
 async def _apply_crds(target: Target, crds: str, *options: str) -> None:
-    """By force, as those that helm has installed belong to it."""
-    forced = ("--server-side", "--force-conflicts")
-    await target.kubectl.run("apply", *forced, *options, *_STDIN, stdin=crds)
+    await target.kubectl.run(*_APPLY, *options, stdin=crds)
 
 
 async def _upgrade_dapr(target: Target, *options: str) -> None:
@@ -133,7 +133,7 @@ async def _try_platform(target: Target, manifests: str, board: Board) -> None:
 
 
 async def _apply(target: Target, manifests: str, *options: str) -> None:
-    await target.kubectl.run("apply", "--server-side", *options, *_STDIN, stdin=manifests)
+    await target.kubectl.run(*_APPLY, *options, stdin=manifests)
 
 
 async def _settled(kubectl: Kubectl, stage: Stage) -> None:
