@@ -279,7 +279,8 @@ async def test_a_cancellation_gives_back_only_what_refunds_have_left(
     await desk.settle()
 
     assert provider.kept(paid.id) == 0
-    assert [refund.amount for refund in await desk.refunds_of(paid.id)] == [30, 70]
+    amounts = [refund.amount for refund in await desk.refunds_of(paid.id)]
+    assert sorted(amounts) == [30, 70]  # ids of a cancellation are not by time
     told = await logged(PaymentRefunded)
     await deliver(paid.cancelled())
     assert await logged(PaymentRefunded) == [*told, *told]
