@@ -9,6 +9,7 @@ import pytest
 from faults.broker import Broker, queue_of
 from faults.events import logged_events, publish
 from faults.trial import Trial
+from waybill.project import Project
 from waybill.waiting import until
 
 pytestmark = pytest.mark.timeout(420)
@@ -98,6 +99,28 @@ async def test_a_queue_dies_and_leaves_the_node_behind(trial: Trial) -> None:
     queue = queue_of(trial.random.choice(list(ROUTES)))
     async with trial.under_load():
         await node_ends_by_itself(trial, "a queue dead", RAFT_WITHOUT_QUEUE.format(queue=queue))
+
+
+@pytest.mark.fault("broker-killed")
+async def test_a_queue_does_not_start_again_and_is_dropped(trial: Trial) -> None:
+    """As after a full disk, which may leave a gap in its log. Its consumer declares it anew."""
+    queue = queue_of(trial.random.choice(list(ROUTES)))
+    async with trial.under_load():
+        usual = await consumers(trial.broker)
+        pid = await trial.pid("rabbitmq")
+        async with trial.blow("a queue that does not start"):
+            await trial.broker.command("stop_app")
+            spoil(trial.project, queue)
+            await trial.broker.command("start_app")
+            await trial.returned("rabbitmq", pid)
+            await come_back(trial.broker, usual, seconds=90)
+
+
+def spoil(project: Project, queue: str) -> None:
+    """What Raft keeps of a queue cannot be read any more."""
+    files = (project.state / "rabbitmq" / "data").glob("*/quorum/*/*/config")
+    [config] = [file for file in files if f"'{queue}'" in file.read_text()]
+    config.write_text("no term")
 
 
 async def node_ends_by_itself(trial: Trial, what: str, expression: str) -> None:
