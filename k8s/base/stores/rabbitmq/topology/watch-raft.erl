@@ -30,7 +30,7 @@ spawn(fun() ->
             _ -> io:format("~p does not start; other nodes have it, too.~n", [Name])
         end
     end,
-    Watch = fun Watch(Alive, Before, Times) ->
+    Watch = fun Watch(Alive, Missed) ->
         timer:sleep(5000),
         Parts = case IsRunning() of
             true -> Expected();
@@ -38,18 +38,15 @@ spawn(fun() ->
         end,
         {Here, Missing} = lists:partition(fun({Name, _}) -> whereis(Name) =/= undefined end, Parts),
         Seen = lists:usort(Alive ++ [Name || {Name, _} <- Here]),
-        Still = [Part || {Name, _} = Part <- Missing, Times =:= 0 orelse lists:keymember(Name, 1, Before)],
-        Lost = [Name || {Name, _} <- Still, Name =:= ra_log_wal orelse lists:member(Name, Seen)],
-        case {Still, Times, Lost} of
-            {[], _, _} -> Watch(Seen, [], 0);
-            {_, 2, []} ->
-                lists:foreach(Drop, Still),
-                Watch(Seen, [], 0);
-            {_, 2, _} ->
+        Times = maps:from_list([{Name, maps:get(Name, Missed, 0) + 1} || {Name, _} <- Missing]),
+        Gone = [Part || {Name, _} = Part <- Missing, maps:get(Name, Times) rem 3 =:= 0],
+        case [Name || {Name, _} <- Gone, lists:member(Name, [ra_log_wal | Seen])] of
+            [] -> lists:foreach(Drop, Gone);
+            Lost ->
                 io:format("Raft has given up on ~p, and so this node ends.~n", [Lost]),
-                erlang:halt(1);
-            _ -> Watch(Seen, Still, Times + 1)
-        end
+                erlang:halt(1)
+        end,
+        Watch(Seen, Times)
     end,
-    Watch([], [], 0)
+    Watch([], #{})
 end).
