@@ -25,7 +25,7 @@ from contracts.orders import (
     OrderLine,
 )
 from fastapi import FastAPI
-from payments import settlement
+from payments import settlement, store
 from payments.app import app as payments_app
 from payments.domain import Payment, Refund
 from payments.webhooks import signature_verifier
@@ -248,9 +248,9 @@ class Desk:
             return found.one()
 
     async def refunds_of(self, order_id: UUID) -> Sequence[Refund]:
-        query = select(Refund).join(Refund.payment).where(Payment.order_id == order_id)
+        payment = await self.payment_of(order_id)
         async with database.transaction() as session:
-            return (await session.scalars(query.order_by(Refund.id))).all()
+            return await store.refunds_of(session, payment)
 
 
 @pytest.fixture

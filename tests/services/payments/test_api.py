@@ -1,13 +1,15 @@
 """The HTTP contract of `payments`."""
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import httpx
 import pytest
 from chassis.identity import Role
+from chassis.tables import new_id
 from chassis.testing import Delivered, bearer, logged
 from contracts.payments import PaymentRefunded, PaymentSucceeded
+from payments.domain import payment_id_of
 
 STAFF = Role.STAFF
 
@@ -279,11 +281,35 @@ async def test_a_cancellation_gives_back_only_what_refunds_have_left(
     await desk.settle()
 
     assert provider.kept(paid.id) == 0
-    amounts = [refund.amount for refund in await desk.refunds_of(paid.id)]
-    assert sorted(amounts) == [30, 70]  # ids of a cancellation are not by time
+    assert [refund.amount for refund in await desk.refunds_of(paid.id)] == [30, 70]
     told = await logged(PaymentRefunded)
     await deliver(paid.cancelled())
     assert await logged(PaymentRefunded) == [*told, *told]
+
+
+def _order_with_a_compensation_before_it(order: Any) -> Any:
+    """By id: that of a compensation is made from the payment's, which tells nothing of time."""
+    ids = iter(new_id, None)
+    return order(
+        total=100,
+        id=next(i for i in ids if uuid5(payment_id_of(i), "compensation:1") < i),
+    )
+
+
+async def test_refunds_are_shown_and_told_again_in_the_order_they_were_made(
+    client: httpx.AsyncClient, deliver: Delivered, desk: Any, order: Any
+) -> None:
+    paid = await _settled(deliver, desk, _order_with_a_compensation_before_it(order))
+    staff = bearer(uuid4(), STAFF)
+    await client.post(f"{paid.url}/refunds", json={"amount": 30}, headers=staff | key())
+    await deliver(paid.cancelled())
+    await desk.settle()
+
+    shown = (await client.get(paid.url, headers=staff)).json()
+    assert [refund["amount"] for refund in shown["refunds"]] == [30, 70]
+    await deliver(paid.cancelled())
+    told = [event.refunded_total for event in await logged(PaymentRefunded)]
+    assert told == [30, 100, 30, 100]
 
 
 async def test_customers_cannot_refund(client: httpx.AsyncClient, desk: Any, paid: Any) -> None:

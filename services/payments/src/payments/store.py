@@ -81,8 +81,9 @@ def _due(kind: type[DueT], now: datetime, limit: int) -> Select[DueT]:
 
 
 async def refunds_of(session: AsyncSession, payment: Payment) -> Sequence[Refund]:
-    query = select(Refund).where(Refund.payment_id == payment.id).order_by(Refund.id)
-    return (await session.scalars(query)).all()
+    """Of any outcome, the oldest first, which the ids of compensations do not tell."""
+    query = select(Refund).where(Refund.payment_id == payment.id)
+    return (await session.scalars(query.order_by(Refund.created_at, Refund.id))).all()
 
 
 async def count_refunds(session: AsyncSession, payment: Payment) -> int:
@@ -93,14 +94,14 @@ async def count_refunds(session: AsyncSession, payment: Payment) -> int:
 async def refunds_made(
     session: AsyncSession, payments: Iterable[Payment]
 ) -> Sequence[tuple[Payment, Refund]]:
-    """The refunds of these payments that the provider has carried out."""
+    """The refunds of these payments that the provider has carried out, as it did one by one."""
     by_id = {payment.id: payment for payment in payments if payment.refunded}
     if not by_id:
         return []
     query = select(Refund).where(
         Refund.payment_id.in_(by_id), Refund.status == RefundStatus.SUCCEEDED
     )
-    refunds = await session.scalars(query.order_by(Refund.id))
+    refunds = await session.scalars(query.order_by(Refund.refunded_total))
     return [(by_id[refund.payment_id], refund) for refund in refunds]
 
 
