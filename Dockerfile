@@ -1,8 +1,10 @@
 # The image of one service: docker build --build-arg SERVICE=orders -t waybill/orders .
 #
-# Services that need the same packages share the layer that holds them, and the same sources make the same
-# layers, byte for byte: nothing in them depends on when, where or with which umask they were built. Bytecode is
-# compiled beforehand, as a read-only file system keeps none, and half of the extension modules would be debug symbols.
+# Services that need the same packages share the layer that holds them, and on the same base the same sources make
+# the same layers, byte for byte: nothing in them depends on when, where or with which umask they were built. The base
+# itself is a tag, which moves: --build-arg PYTHON=python@sha256:… holds it. Where it lacks `strip`, that comes from
+# Debian as it is on the day. Bytecode is compiled beforehand, as a read-only file system keeps none, and half of the
+# extension modules would be debug symbols.
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS manifests

@@ -51,6 +51,10 @@ CUSTOM_KINDS: Mapping[str, tuple[str, set[str]]] = {
         "config/crd/bases/*.yaml",
         {"Cluster", "ScheduledBackup"},
     ),
+    "github.com/envoyproxy/gateway@v1.9.1": (
+        "charts/gateway-helm/charts/crds/crds/generated/*_envoyproxies.yaml",
+        {"EnvoyProxy"},
+    ),
     "github.com/external-secrets/external-secrets@v1.3.2": (
         "config/crds/bases/external-secrets.io_externalsecrets.yaml",
         {"ExternalSecret"},

@@ -101,10 +101,9 @@ def needed_by_operators(documents: Documents) -> Iterator[Edge]:
     yield from (Edge("rabbitmq", "rabbitmq", port) for port in BETWEEN_BROKERS)
     for source in ("cnpg", "postgres"):
         yield from (Edge(source, "postgres", port) for port in (POSTGRES, INSTANCE_MANAGER))
-    for store in ("postgres", "rabbitmq"):
-        # The API server; no label names it, so all that has one of its ports can be reached.
-        yield from (Edge(store, "api-server", port) for port in (HTTPS, API_SERVER))
-        yield Edge(store, "world", HTTPS)
+    # The API server; no label names it, so all that has one of its ports can be reached.
+    yield from (Edge("postgres", "api-server", port) for port in (HTTPS, API_SERVER))
+    yield Edge("postgres", "world", HTTPS)
 
 
 def needed_by_the_edge(documents: Documents) -> Iterator[Edge]:
@@ -114,7 +113,7 @@ def needed_by_the_edge(documents: Documents) -> Iterator[Edge]:
     if "solver" in names:
         yield Edge(edge, "solver", SOLVER)
     if edge in names:  # open to all, and so to those who may leave
-        sources = {pod.name for pod in OUTSIDE} | {"postgres", "rabbitmq"}
+        sources = {pod.name for pod in OUTSIDE} | {"postgres"}
         yield from (Edge(source, edge, HTTPS) for source in sources)
         yield from (Edge(pod.name, edge, port) for pod in OUTSIDE for port in (80, ISTIO_STATUS))
         yield from (Edge(source, "istiod", ISTIOD) for source in (edge, "gateway"))
@@ -169,6 +168,11 @@ def of_any_namespace(documents: Documents) -> None:
     policy(documents, "edge-to-gateway")["ingress"][0]["from"] = [{"namespaceSelector": {}}]
 
 
+def broker_to_any_address(documents: Documents) -> None:
+    anywhere = [{"ipBlock": {"cidr": "0.0.0.0/0"}}]
+    policy(documents, "rabbitmq")["egress"].append({"to": anywhere, "ports": [{"port": HTTPS}]})
+
+
 def to_any_address(documents: Documents) -> None:
     policy(documents, "to-mail")["egress"][0]["to"][0]["ipBlock"].pop("except")
 
@@ -193,6 +197,7 @@ BROKEN: dict[str, tuple[str, Rule, Callable[[Documents], object]]] = {
         missing,
         lambda d: policy(d, "rabbitmq")["ingress"][0]["from"].pop(),
     ),
+    "broker that calls the world": ("prod", surplus, broker_to_any_address),
     "mail to any address": ("prod", surplus, to_any_address),
     "no way out": ("prod", missing, partial(remove, "to-provider")),
     "edge that nobody reaches": ("prod+istio", missing, partial(remove, "edge")),

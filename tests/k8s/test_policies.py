@@ -1,10 +1,10 @@
 """What every workload must have, whichever overlay it is in."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from k8s.manifests import (
@@ -232,6 +232,51 @@ def huddled(documents: Documents) -> Iterator[str]:
             yield f"{name(workload)} may lie on one node"
 
 
+def stuck(documents: Documents) -> Iterator[str]:
+    """A node that takes no pods counts unless it is left out, and others then take none either."""
+    for document in documents:
+        for constraint in spreads(document):
+            is_hard = constraint["whenUnsatisfiable"] == "DoNotSchedule"
+            if is_hard and constraint.get("nodeTaintsPolicy") != "Honor":
+                yield f"{name(document)} waits for nodes that take no pods"
+
+
+def spreads(node: Any) -> Iterator[Any]:
+    if isinstance(node, list):
+        for one in cast("Documents", node):
+            yield from spreads(one)
+    if isinstance(node, dict):
+        for key, value in cast("dict[str, Any]", node).items():
+            yield from value if key == "topologySpreadConstraints" else spreads(value)
+
+
+def app_id(workload: Any) -> str:
+    return template(workload)["metadata"]["annotations"]["dapr.io/app-id"]
+
+
+def namesakes(documents: Documents) -> Iterator[str]:
+    """Dapr's operator makes one Service of a name, and each Deployment takes it from the other."""
+    names = Counter(app_id(workload) for workload in services(documents))
+    yield from (f"{n} Deployments are {one} to Dapr" for one, n in names.items() if n > 1)
+
+
+def estranged(documents: Documents) -> Iterator[str]:
+    """Who runs the same program may do the same, whatever its name in Dapr."""
+    programs: defaultdict[str, set[str]] = defaultdict(set)
+    for workload in services(documents):
+        labels = template(workload)["metadata"]["labels"]
+        programs[labels["app.kubernetes.io/name"]].add(app_id(workload))
+    (configuration,) = of(documents, "Configuration")
+    policies = configuration["spec"]["accessControl"]["policies"]
+    granted = {policy["appId"]: policy | {"appId": None} for policy in policies}
+    for ids in programs.values():
+        if any(granted.get(one) != granted.get(min(ids)) for one in ids):
+            yield f"{sorted(ids)} may not call the same"
+        for document in documents:
+            if ids & set(document.get("scopes", ())) not in (set(), ids):
+                yield f"{name(document)} is not for all of {sorted(ids)}"
+
+
 def unordered(documents: Documents) -> Iterator[str]:
     """An app with a database starts once its schema is there, which a Job of its own makes."""
     jobs = {job["metadata"]["name"]: job for job in of(documents, "Job")}
@@ -265,6 +310,9 @@ RULES: tuple[Rule, ...] = (
     cut_off,
     fixed_in_size,
     huddled,
+    stuck,
+    namesakes,
+    estranged,
     unordered,
 )
 
@@ -382,6 +430,7 @@ BROKEN: dict[str, tuple[Rule, Callable[[Documents], object]]] = {
         ),
     ),
     "all on one node": (huddled, lambda d: pod(d).pop("topologySpreadConstraints")),
+    "name of another": (namesakes, lambda d: annotations(d).update({"dapr.io/app-id": "users"})),
     "app before its schema": (unordered, lambda d: pod(d).pop("initContainers")),
     "no migration": (unordered, lambda d: drop(d, "Job", "orders-migration")),
     "migration that stays": (
@@ -415,10 +464,48 @@ BROKEN_IN_PRODUCTION: dict[str, tuple[Rule, Callable[[Documents], object]]] = {
         lambda d: broker(d)["containers"][0]["securityContext"].pop("capabilities"),
     ),
     "broker set up with privileges": (unadmitted, lambda d: broker(d).pop("initContainers")),
+    "rollout that waits for a drained node": (
+        stuck,
+        lambda d: pod(d)["topologySpreadConstraints"][1].pop("nodeTaintsPolicy"),
+    ),
+    "database that waits for a drained node": (
+        stuck,
+        lambda d: next(spreads(of(d, "Cluster"))).pop("nodeTaintsPolicy"),
+    ),
+}
+
+
+def next_gateway(documents: Documents) -> Any:
+    return template(named(documents, "Deployment")["gateway-next"])["metadata"]["annotations"]
+
+
+def callers(documents: Documents) -> Any:
+    (configuration,) = of(documents, "Configuration")
+    return configuration["spec"]["accessControl"]["policies"]
+
+
+BROKEN_BESIDE_THE_STABLE: dict[str, tuple[Rule, Callable[[Documents], object]]] = {
+    "two gateways of one name": (
+        namesakes,
+        lambda d: next_gateway(d).update({"dapr.io/app-id": "gateway"}),
+    ),
+    "gateway that may call nobody": (
+        estranged,
+        lambda d: callers(d).remove(next(p for p in callers(d) if p["appId"] == "gateway-next")),
+    ),
+    "gateway without its switches": (
+        estranged,
+        lambda d: named(d, "Component")["configstore"]["scopes"].remove("gateway-next"),
+    ),
+    "gateway without retries": (
+        estranged,
+        lambda d: named(d, "Resiliency")["edge"]["scopes"].remove("gateway-next"),
+    ),
 }
 MISTAKES = {
     **{mistake: ("local", *broken) for mistake, broken in BROKEN.items()},
     **{mistake: ("prod", *broken) for mistake, broken in BROKEN_IN_PRODUCTION.items()},
+    **{mistake: ("prod+canary", *broken) for mistake, broken in BROKEN_BESIDE_THE_STABLE.items()},
 }
 
 

@@ -89,6 +89,8 @@ def of_a_route(spec: Any) -> Iterator[str]:
 
 
 def of_a_gateway(spec: Any) -> Iterator[str]:
+    if parameters := spec.get("infrastructure", {}).get("parametersRef"):
+        yield f"{parameters['kind']}/{parameters['name']}"
     for listener in spec["listeners"]:
         for certificate in listener.get("tls", {}).get("certificateRefs", []):
             yield f"Secret/{certificate['name']}"
@@ -224,6 +226,11 @@ BROKEN: dict[str, tuple[str, Callable[[Documents], object]]] = {
         lambda d: first(d, "HTTPRoute")["parentRefs"][0].update(sectionName="htps"),
     ),
     "no certificate": ("prod", lambda d: drop(d, "Certificate", "api")),
+    "edge without its number": ("prod", lambda d: drop(d, "EnvoyProxy", "edge")),
+    "edge of Istio without its number": (
+        "prod+istio",
+        lambda d: drop(d, "ConfigMap", "waybill-istio"),
+    ),
     "no issuer": ("prod", lambda d: drop(d, "ClusterIssuer", "letsencrypt")),
     "database without its superuser": ("prod", lambda d: drop(d, "ExternalSecret", "postgres")),
     "database without its certificate": ("prod", lambda d: drop(d, "Cluster", "postgres")),

@@ -62,7 +62,7 @@ KINDS = {
     ),
     "prod": (
         "Cluster ScheduledBackup RabbitmqCluster ExternalSecret ScaledObject TriggerAuthentication "
-        "Certificate ClusterIssuer Gateway HTTPRoute PodMonitor PrometheusRule"
+        "Certificate ClusterIssuer Gateway EnvoyProxy HTTPRoute PodMonitor PrometheusRule"
     ),
     "prod+istio": "PeerAuthentication DestinationRule RequestAuthentication AuthorizationPolicy",
     "prod+kong": "KongPlugin KongUpstreamPolicy",

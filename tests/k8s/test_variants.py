@@ -62,7 +62,8 @@ def test_the_next_gateway_is_the_stable_one_with_another_image(
     documents = built(overlay)
     told = environment(documents, "gateway")
     assert {"TRUSTED_PROXIES", "CORS_ALLOW_ORIGINS"} <= told.keys()
-    assert environment(documents, "gateway-next") == told
+    itself = {"APP_ID": {"name": "APP_ID", "value": "gateway-next"}}
+    assert environment(documents, "gateway-next") == told | itself
     scalers = named(documents, "HorizontalPodAutoscaler")
     bounds = [
         [scalers[name]["spec"][bound] for bound in ("minReplicas", "maxReplicas")]
@@ -72,7 +73,8 @@ def test_the_next_gateway_is_the_stable_one_with_another_image(
     stable, following = (
         template(named(documents, "Deployment")[name]) for name in ("gateway", "gateway-next")
     )
-    assert following["metadata"]["annotations"] == stable["metadata"]["annotations"]
+    itself = {"dapr.io/app-id": "gateway-next"}
+    assert following["metadata"]["annotations"] == stable["metadata"]["annotations"] | itself
     images = [t["spec"]["containers"][0]["image"] for t in (stable, following)]
     assert images[0] != images[1]
     assert images[0].partition(":")[0] == images[1].partition(":")[0]
