@@ -27,7 +27,7 @@ async def test_the_gateway_grows_under_load_and_shrinks_after_it(
     async def is_one() -> bool:
         return await replicas() == 1
 
-    await until(is_one, seconds=120, every=1)
+    await until(is_one, seconds=120, every=1)  # or the load would show nothing
     gateway = f"http://{ports.HOST}:{platform.app('gateway').port}"
     async with aiohttp.ClientSession(gateway) as http:
         visitors = [asyncio.create_task(_browse(http)) for _ in range(VISITORS)]
@@ -37,7 +37,7 @@ async def test_the_gateway_grows_under_load_and_shrinks_after_it(
             for visitor in visitors:
                 visitor.cancel()
             await asyncio.gather(*visitors, return_exceptions=True)
-    await until(is_one, seconds=120, every=1)
+            await until(is_one, seconds=120, every=1)  # others want one
 
 
 async def _browse(http: aiohttp.ClientSession) -> None:

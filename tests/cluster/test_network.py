@@ -46,9 +46,13 @@ print(json.dumps([[name, port] for (name, _, port), it in zip(doors, opened) if 
 
 @pytest.fixture(scope="module")
 async def strangers(cluster: Cluster) -> AsyncGenerator[Sequence[Pod]]:
-    await asyncio.gather(*(arrive(cluster, pod) for pod in STRANGERS))
-    yield STRANGERS
-    await asyncio.gather(*(leave(cluster, pod) for pod in STRANGERS))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for pod in STRANGERS:
+                group.create_task(arrive(cluster, pod))
+        yield STRANGERS
+    finally:
+        await asyncio.gather(*(leave(cluster, pod) for pod in STRANGERS))
 
 
 def called(pod: Pod) -> str:
@@ -58,19 +62,20 @@ def called(pod: Pod) -> str:
 async def arrive(cluster: Cluster, pod: Pod) -> None:
     there = ("--namespace", pod.namespace)
     if pod.namespace_labels:
-        labels = [f"{key}={value}" for key, value in pod.namespace_labels.items()]
-        await cluster.run("create", "namespace", pod.namespace)
-        await cluster.run("label", "namespace", pod.namespace, *labels)
+        metadata = {"name": pod.namespace, "labels": dict(pod.namespace_labels)}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+        await cluster.run("apply", "--filename", "-", stdin=json.dumps(namespace))
     await cluster.run("apply", *there, "--filename", "-", stdin=pod_of_a_test(called(pod)))
     ready = ("--for=condition=Ready", f"pod/{called(pod)}", "--timeout=50s")
     await cluster.run("wait", *there, *ready)
 
 
 async def leave(cluster: Cluster, pod: Pod) -> None:
-    at_once = ("--grace-period=0", "--force")
+    at_once = ("--grace-period=0", "--force", "--ignore-not-found")
     await cluster.run("delete", "--namespace", pod.namespace, "pod", called(pod), *at_once)
     if pod.namespace_labels:
-        await cluster.run("delete", "namespace", pod.namespace, "--wait=false")
+        gone = ("--wait=false", "--ignore-not-found")
+        await cluster.run("delete", "namespace", pod.namespace, *gone)
 
 
 async def test_pods_reach_each_other_where_a_policy_opens_it_and_nowhere_else(

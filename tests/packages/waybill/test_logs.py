@@ -34,6 +34,16 @@ def test_the_logs_of_the_last_run_are_kept_and_those_before_are_not(checkout: Pr
     assert list(checkout.logs.glob("*.log")) == []
 
 
+def test_logs_in_a_folder_of_their_own_are_put_aside_too(checkout: Project) -> None:
+    for life in ("first", "second"):
+        (checkout.logs / "pods" / life).mkdir(parents=True)
+        logs.rotate(checkout)
+
+    assert list(checkout.logs.iterdir()) == [checkout.logs / "previous"]
+    assert (checkout.logs / "previous" / "pods" / "second").exists()
+    assert not (checkout.logs / "previous" / "pods" / "first").exists()
+
+
 def test_only_the_end_of_a_long_log_is_shown(tmp_path: Path) -> None:
     log = tmp_path / "long.log"
     log.write_text("\n".join(f"line {number}" for number in range(100_000)))

@@ -1,6 +1,8 @@
 """One supervised process: its death, its return, its end."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waybill import processes
 from waybill.errors import PlatformError
-from waybill.processes import Command, State, Supervised, run
+from waybill.processes import Command, State, Supervised, run, tied
 from waybill.waiting import until
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -20,6 +23,16 @@ print("deaf", flush=True)
 time.sleep(60)
 """
 _STUBBORN = [sys.executable, "-c", _DEAF]
+_TIDY = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("tidied up", flush=True)))
+other = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+other.stdout.readline()
+print("pid", other.pid, flush=True)
+time.sleep(60)
+"""
+"""With another one that has said something, and does not end with it."""
+_DEAF_TOO = _TIDY.replace('lambda *_: sys.exit(print("tidied up", flush=True))', "signal.SIG_IGN")
 
 
 async def _always() -> bool:
@@ -141,6 +154,65 @@ async def test_a_command_is_not_left_behind_when_its_time_is_up(tmp_path: Path) 
         await run(_command(tmp_path, _SLEEP), seconds=0.1)
 
     assert not any("time.sleep(60)" in " ".join(p.cmdline()) for p in psutil.Process().children())
+
+
+async def test_a_command_that_is_cancelled_may_tidy_up_and_leaves_none_of_its_own(
+    tmp_path: Path,
+) -> None:
+    command = _command(tmp_path, [sys.executable, "-c", _TIDY, *_STUBBORN])
+    running = asyncio.create_task(run(command, seconds=60))
+    other = await _pid_in(command.log)
+
+    running.cancel()
+    await asyncio.wait((running,))
+
+    assert running.cancelled()
+    assert "tidied up" in command.log.read_text()
+    await _gone(other)
+
+
+async def test_a_command_that_is_cancelled_and_does_not_care_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.1)
+    command = _command(tmp_path, [sys.executable, "-c", _DEAF_TOO, *_STUBBORN])
+    running = asyncio.create_task(run(command, seconds=60))
+    other = await _pid_in(command.log)
+
+    running.cancel()
+    await asyncio.wait((running,))
+
+    await _gone(other)
+
+
+async def test_a_tied_process_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    command = _command(tmp_path, [sys.executable, "-c", _TIDY, *tied(), *_STUBBORN])
+    parent = command.spawn()
+    other = await _pid_in(command.log)
+
+    parent.kill()
+
+    assert parent.wait() == -signal.SIGKILL
+    await _gone(other)
+
+
+async def _pid_in(log: Path) -> int:
+    async def is_told() -> bool:
+        return "pid " in _said(log)
+
+    await until(is_told, seconds=10)
+    return int(_said(log).partition("pid ")[2].split()[0])
+
+
+def _said(log: Path) -> str:
+    return log.read_text() if log.exists() else ""
+
+
+async def _gone(pid: int) -> None:
+    async def is_gone() -> bool:
+        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+    await until(is_gone, seconds=10)
 
 
 async def test_ctrl_c_in_the_terminal_does_not_reach_the_process(sleeper: Supervised) -> None:

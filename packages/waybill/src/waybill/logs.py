@@ -24,12 +24,11 @@ def rotate(project: Project) -> None:
     previous = project.logs / "previous"
     shutil.rmtree(previous, ignore_errors=True)
     previous.mkdir(parents=True)
-    for log in project.logs.glob("*.log"):
-        if log.stem != _SUPERVISOR:
+    for log in list(project.logs.iterdir()):
+        if log.stem not in (_SUPERVISOR, previous.name):
             if log.exists():
                 log.resolve().rename(previous / log.name)
             log.unlink(missing_ok=True)
-    shutil.rmtree(project.dapr_logs, ignore_errors=True)
 
 
 def show(written: Path, log: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +22,8 @@ OUTPUT_SECONDS = 60
 _LONG_LIFE_SECONDS = 60
 """A process that lived this long did not die of its start: the back-off begins anew."""
 _MAX_BACKOFF_SECONDS = 30
+_GRACE_SECONDS = 10
+"""For a command that is not wanted any more to take back what it has begun."""
 
 
 class State(StrEnum):
@@ -76,6 +79,7 @@ class _Hold:
         self.started_at = psutil.Process(pid).create_time()
         self.exit_code: int | None = None
         self._child = child
+        self._is_abandoned = False
         self._descriptor = os.pidfd_open(pid)
         self._ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._descriptor, self._end)
@@ -96,9 +100,31 @@ class _Hold:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
 
+    async def abandon(self) -> None:
+        """Ends a child and all of its group: asks, waits a while, then kills."""
+        if self.has_ended:
+            return
+        with suppress(PermissionError):  # what sudo runs comes to its own end
+            self._send_group(signal.SIGTERM)
+            self._is_abandoned = True
+            try:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.end(), _GRACE_SECONDS)
+            finally:
+                self._send_group(signal.SIGKILL)
+            await self.end()
+
+    def _send_group(self, number: signal.Signals) -> None:
+        """Until its leader is waited for, the group's id cannot come to mean another."""
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
+        if self._is_abandoned:
+            self._send_group(signal.SIGKILL)  # what it has left of its own
         if self._child is not None:
             self.exit_code = self._child.wait()
         self._ended.set()
@@ -113,9 +139,16 @@ async def run(command: Command, seconds: float) -> int | None:
     except TimeoutError:
         raise PlatformError(f"{command.argv[0]} took more than {seconds:.0f} s.") from None
     finally:
-        hold.send(signal.SIGKILL)
-        await hold.end()
+        await hold.abandon()
     return hold.exit_code
+
+
+def tied() -> list[str]:
+    """The start of a command line that the kernel ends with its parent, even one that is killed.
+
+    Nothing where there is no Linux. What the command starts itself is not tied to it.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 async def output(

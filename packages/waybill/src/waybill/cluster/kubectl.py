@@ -22,8 +22,8 @@ class Kubectl:
         return await output(self.program, *self.options, *arguments, stdin=stdin, seconds=seconds)
 
     async def get(self, *arguments: str) -> Any:
-        """The JSON of what `kubectl get` finds."""
-        return json.loads(await self.run("get", *arguments, "--output", "json"))
+        """The JSON of what `kubectl get` finds; None for what it was told to do without."""
+        return json.loads(await self.run("get", *arguments, "--output", "json") or "null")
 
     async def render(self, overlay: Path) -> str:
         """Its manifests, whichever the cluster."""

@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import psutil
 
 from waybill import leftovers
 from waybill.errors import PlatformError
+from waybill.processes import tied
 from waybill.project import Project
 
 STATE = Path(".waybill/cluster")
@@ -38,10 +40,14 @@ _HIDDEN = ("/run", "/var/log", "/var/lib/calico", "/var/lib/cni", "/var/lib/kube
 _DEFAULTS = (
     *("/etc/calico", "/etc/cni", "/opt/cni", "/opt/containerd", "/usr/libexec/kubernetes"),
     *("/var/lib/calico", "/var/lib/cni", "/var/lib/containerd", "/var/lib/etcd"),
-    *("/var/lib/kubelet", "~/.kube"),
+    "/var/lib/kubelet",
 )
 """Where those programs write unless they are kept from it."""
 _UNTOUCHED = "untouched"
+
+_MOUNTS = Path("/proc/self/mounts")
+_CGROUPS_SECONDS = 5
+_PAUSE_SECONDS = 0.05
 
 _TUNABLES = {
     "vm/overcommit_memory": 1,
@@ -74,9 +80,15 @@ def environment(project: Project) -> dict[str, str]:
 
 
 def join(pid: int, folder: Path) -> list[str]:
-    """The start of a command line that runs in the namespaces of a process, in `folder`."""
+    """The start of a command line that runs in the namespaces of a process, in `folder`.
+
+    nsenter stands between it and us, and passes nothing on: what runs inside ends with it, and it
+    ends with us. But Ctrl-C reaches all three, and is for what runs inside to answer.
+    """
     options = ("--net", "--mount", "--pid", "--uts", "--ipc")
-    return ["nsenter", "--target", str(pid), *options, f"--wdns={folder}", "--"]
+    enter = ("nsenter", "--target", str(pid), *options, f"--wdns={folder}", "--")
+    deaf, hearing = ("env", "--ignore-signal=INT"), ("env", "--default-signal=INT")
+    return [*tied(), *deaf, *enter, *hearing, *tied()]
 
 
 def furnish(project: Project) -> None:
@@ -113,6 +125,24 @@ def reap_until_exit(child: int) -> int:
             return os.waitstatus_to_exitcode(status)
 
 
+def dissolve(project: Project) -> None:
+    """Done last, by the first process: takes back what it can, should nobody call `end`."""
+    if not is_first_process():
+        raise RuntimeError("this would end every process of the machine")
+    with suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    _remove_cgroups(project)
+    if str(project.state) in _mounts():
+        _run("umount", "--lazy", str(project.state))  # with all that is mounted below it
+
+
+def is_first_process() -> bool:
+    return os.getpid() == 1
+
+
 def end(project: Project) -> bool:
     """Kills every process of a cluster, and with its first one its namespaces; False: none ran."""
     members = list(_members(project))
@@ -126,31 +156,35 @@ def end(project: Project) -> bool:
 
 def remains(project: Project) -> list[str]:
     """What is left of a cluster that has ended; nothing, if all is well."""
-    mounts = Path("/proc/self/mounts").read_text().splitlines()
     return [
         *(f"process {process.pid}" for process in _members(project)),
-        *(f"mount {line.split()[1]}" for line in mounts if f"{project.state}/" in line),
+        *(f"mount {place}" for place in _mounts() if place.startswith(f"{project.state}/")),
         *(f"cgroup {folder}" for folder in _cgroups(project)),
         *(f"folder {folder}" for folder in _touched(project)),
-        *(f"interface {name}" for name in psutil.net_if_addrs() if name == NODE_INTERFACE),
     ]
+
+
+def _mounts() -> list[str]:
+    """Where something is mounted; the kernel writes a space as an octal number."""
+    lines = _MOUNTS.read_text().splitlines()
+    return [line.split()[1].replace(r"\040", " ") for line in lines]
 
 
 def note_untouched(state: Path) -> None:
     """Lists the default folders that have nothing in them at the start."""
-    (state / _UNTOUCHED).write_text("\n".join(map(str, _empty_defaults())))
+    empty = [folder for folder in _DEFAULTS if _is_empty(Path(folder))]
+    (state / _UNTOUCHED).write_text("\n".join(empty))
 
 
 def _touched(project: Project) -> list[Path]:
     """Default folders with something in them that had nothing."""
     file = project.state / _UNTOUCHED
     before = file.read_text().splitlines() if file.exists() else []
-    return [Path(folder) for folder in set(before) - set(map(str, _empty_defaults()))]
+    return [Path(folder) for folder in before if not _is_empty(Path(folder))]
 
 
-def _empty_defaults() -> list[Path]:
-    folders = (Path(folder).expanduser() for folder in _DEFAULTS)
-    return [folder for folder in folders if not folder.exists() or not any(folder.iterdir())]
+def _is_empty(folder: Path) -> bool:
+    return not folder.exists() or not any(folder.iterdir())
 
 
 def _members(project: Project) -> Iterator[psutil.Process]:
@@ -204,9 +238,18 @@ def _make_cgroups(project: Project) -> None:
 
 
 def _remove_cgroups(project: Project) -> None:
-    for top in _cgroups(project):
+    """The kernel may be busy with one for a moment; `remains` tells if it stays."""
+    deadline = time.monotonic() + _CGROUPS_SECONDS
+    _try_to_remove(_cgroups(project))
+    while (left := _cgroups(project)) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
+        _try_to_remove(left)
+
+
+def _try_to_remove(cgroups: Iterable[Path]) -> None:
+    for top in cgroups:
         for folder, _, _ in os.walk(top, topdown=False):
-            with suppress(OSError):  # busy for a moment: `remains` tells if it stays
+            with suppress(OSError):
                 Path(folder).rmdir()
 
 

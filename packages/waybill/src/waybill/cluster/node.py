@@ -217,8 +217,8 @@ class Node:
 
     async def is_ready(self) -> bool:
         node = await self.kubectl.get("node", NODE, "--ignore-not-found")
-        conditions = {c["type"]: c["status"] for c in node["status"]["conditions"]}
-        return conditions.get("Ready") == "True"
+        conditions = node["status"].get("conditions", ()) if node else ()
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
     def _process(
         self,

@@ -74,8 +74,9 @@ def _target(project: Project, node: Node, available: Programs) -> Target:
 
 
 async def _with_images(project: Project, script: str) -> None:
+    layout = str(images.own_layout(project))
     command = Command(
-        argv=["sh", "-ec", script, "images", str(images.layout()), *images.digests()],
+        argv=["sh", "-ec", script, "images", layout, *images.digests(project)],
         cwd=project.root,
         env=dict(os.environ),
         log=project.log("images"),

@@ -40,15 +40,19 @@ class Cluster:
         return pod
 
     async def sidecar(self, app: str, path: str) -> tuple[int, Any]:
-        """What the sidecar of a pod answers to a GET by its service: the status, the JSON."""
+        """What a sidecar answers to a GET by its service: the status, the JSON."""
         answer = await self.inside(app, "python", "-c", _ASK_SIDECAR, path)
         status, _, body = answer.partition(" ")
         return int(status), json.loads(body)
 
     async def inside(self, app: str, *argv: str, container: str = "app") -> str:
-        """What a command prints that runs in a container, by default the service's."""
-        pod = (await self.pod(app))["metadata"]["name"]
-        return await self.run("exec", pod, "--container", container, "--", *argv)
+        """What a command prints that runs in a container, by default the service's.
+
+        In whichever pod is ready: of some there may be more than one.
+        """
+        [pod, *_] = filter(is_ready, await self.pods(app))
+        name = pod["metadata"]["name"]
+        return await self.run("exec", name, "--container", container, "--", *argv)
 
     async def kill(self, app: str, container: str) -> None:
         """`kill -9` for the first process of a container, whose pod stays."""

@@ -12,22 +12,32 @@ from waybill.processes import Command, run
 
 _INSTALL_SECONDS = 900
 
+_POLICY = Path("/usr/sbin/policy-rc.d")
+
 _SCRIPT = """\
 set -e
-policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
+policy=$1
+mark='# Of an installation by waybill, and to be removed.'
+shift
+exec 9< "${policy%/*}"
+flock 9
+if [ ! -e "$policy" ] || grep -qxF "$mark" "$policy"; then
     trap 'rm -f "$policy"' EXIT
-    printf '#!/bin/sh\\nexit 101\\n' > "$policy"
+    trap 'exit 143' HUP INT TERM
+    printf '#!/bin/sh\\n%s\\nexit 101\\n' "$mark" > "$policy"
     chmod 755 "$policy"
 fi
 apt-get update
-apt-get install --yes --no-install-recommends "$@"
+apt-get install --yes --no-install-recommends "$@" 9<&-
 if [ -d /run/systemd/system ]; then
     dpkg --listfiles "$@" | sed -n 's|.*/systemd/system/\\([^/]*\\.service\\)$|\\1|p' |
         xargs --no-run-if-empty systemctl disable
 fi
 """
-"""policy-rc.d forbids the start at installation, `disable` the one at the next boot."""
+"""policy-rc.d forbids the start at installation, `disable` the one at the next boot.
+
+One that a killed installation has left is known by its mark; the lock keeps two from sharing one.
+"""
 
 
 def command(*packages: str) -> str:
@@ -49,7 +59,7 @@ async def install(packages: Sequence[str], root: Path, log: Path) -> None:
     if become_root is None:
         raise PlatformError(f"{names}: missing, and installing it needs root.", fix=fix)
     installation = Command(
-        argv=[*become_root, "sh", "-c", _SCRIPT, "install", *packages],
+        argv=[*become_root, "sh", "-c", _SCRIPT, "install", str(_POLICY), *packages],
         cwd=root,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         log=log,
