@@ -1,11 +1,13 @@
 """Components lose nothing, tell no secret, and are there for those that need them only."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
 from chassis.sidecar import DEAD_LETTERS, PUBSUB, TOPIC
 from contracts import ALL_EVENTS
+from waybill.runtime import go_build
 
 Files: TypeAlias = dict[str, list[Any]]
 Rule: TypeAlias = Callable[[Files], Iterator[str]]
@@ -21,6 +23,9 @@ LOSSLESS = {
     "exchangeKind": "topic",  # of both, for they declare the same exchanges
 }
 LARGEST_PREFETCH = 255  # the component keeps it in a byte
+REGISTRATION = re.compile(r'^\s*(\w+)\.DefaultRegistry\.Register\w+\(.*, "(.+)"\)', re.MULTILINE)
+STABLE = {"configuration.redis", "pubsub.rabbitmq", "secretstores.local.file", "state.redis"}
+"""Of those in use, what Dapr 1.18 compiles with the tag of that name."""
 CREDENTIALS = {"authorization", "cookie", "x-api-key"}
 
 
@@ -115,6 +120,16 @@ def publishing_scopes(files: Files, component: str) -> dict[str, set[str]]:
     return {app: set(filter(None, topics.split(","))) for app, topics in pairs}
 
 
+def not_compiled(files: Files) -> Iterator[str]:
+    """The sidecar that `waybill` builds has Dapr's stable components, and what it names."""
+    used = {component["spec"]["type"] for component in documents(files, "Component")}
+    for configuration in documents(files, "Configuration"):
+        used.add(f"nameresolution.{configuration['spec']['nameResolution']['component']}")
+    source = go_build.DAPR / "main.go"
+    added = {f"{kind}.{name}" for kind, name in REGISTRATION.findall(source.read_text())}
+    yield from (f"{component} is missing in {source}" for component in used - STABLE - added)
+
+
 RULES: tuple[Rule, ...] = (
     unscoped,
     lossy,
@@ -122,6 +137,7 @@ RULES: tuple[Rule, ...] = (
     unreadable_secrets,
     credentials_in_headers,
     wrong_publishers,
+    not_compiled,
 )
 
 
@@ -151,6 +167,14 @@ def grant(old: str, new: str, component: str = PUBSUB) -> Callable[[Files], obje
 
 
 BROKEN: dict[str, tuple[Rule, Callable[[Files], object]]] = {
+    "component that no sidecar has": (
+        not_compiled,
+        lambda f: f["components/email.yaml"][0]["spec"].update(type="bindings.kafka"),
+    ),
+    "name resolution that no sidecar has": (
+        not_compiled,
+        lambda f: f["dapr/config.yaml"][0]["spec"]["nameResolution"].update(component="consul"),
+    ),
     "component for everybody": (unscoped, lambda f: f["components/email.yaml"][0].pop("scopes")),
     "component for an unknown app": (
         unscoped,

@@ -1,6 +1,8 @@
 """Finding Dapr, and telling how far its build is."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waybill.runtime import go_build, install
@@ -64,13 +66,44 @@ def test_the_versions_to_build_are_those_that_the_modules_pin() -> None:
     assert go_build.pinned(go_build.CLI, "github.com/dapr/cli") == go_build.CLI_VERSION
 
 
+def _module(folder: Path) -> go_build.Target:
+    for name in ("go.mod", "go.sum", "main.go"):
+        (folder / name).write_text(name)
+    return go_build.Target(folder, programs=["."], options=[], packages=1, minutes=1)
+
+
+@pytest.mark.parametrize("name", ["go.mod", "go.sum", "main.go"])
+def test_what_is_built_of_other_sources_is_another_build(tmp_path: Path, name: str) -> None:
+    target = _module(tmp_path)
+    before = go_build.fingerprint([target])
+
+    (tmp_path / name).write_text("changed")
+
+    assert go_build.fingerprint([target]) != before
+
+
+@pytest.mark.parametrize("changed", [{"programs": ["./other"]}, {"options": ["-race"]}])
+def test_other_programs_or_options_are_another_build(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    target = _module(tmp_path)
+
+    assert go_build.fingerprint([replace(target, **changed)]) != go_build.fingerprint([target])
+
+
+def test_what_is_put_beside_makes_another_build(tmp_path: Path) -> None:
+    target = _module(tmp_path)
+
+    assert go_build.fingerprint([target], "a chart") != go_build.fingerprint([target])
+
+
 @pytest.mark.parametrize(
     ("lines", "minutes", "said"),
     [
         ([], 0, "checking what is compiled already"),
-        (["go: downloading a v1"] * 40, 1, "40 modules downloaded, about 7 min left"),
-        (["go: downloading a v1"] + ["pkg"] * 811, 2, "811 of 3,245 packages, about 6 min left"),
-        (["pkg"] * 3245, 8, "3,245 of 3,245 packages, about 1 min left"),
+        (["go: downloading a v1"] * 40, 1, "40 modules downloaded, about 5 min left"),
+        (["go: downloading a v1"] + ["pkg"] * 1150, 4, "1,150 of 2,300 packages, about 4 min left"),
+        (["pkg"] * 2300, 8, "2,300 of 2,300 packages, about 1 min left"),
     ],
 )
 def test_the_time_left_is_estimated_from_the_packages_compiled(

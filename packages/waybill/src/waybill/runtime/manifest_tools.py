@@ -28,7 +28,6 @@ def targets(project: Project) -> Mapping[str, Target]:
             options=["-ldflags=-s -w"],
             packages=packages,
             minutes=1,
-            is_static=True,
         )
         for name, (program, packages) in _COMPILED.items()
     }
