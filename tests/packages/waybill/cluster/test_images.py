@@ -1,6 +1,5 @@
 """Which images are built, and when again."""
 
-import errno
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from waybill.cluster import images
 from waybill.cluster.images import Image
 from waybill.cluster.programs import Programs
 from waybill.errors import PlatformError
-from waybill.processes import Command
+from waybill.processes import Command, output
 from waybill.progress import Stage
 from waybill.project import Project
 from waybill.shop import Json
@@ -100,7 +99,21 @@ def ensure(checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(images, "_debootstrap", nothing)
     monkeypatch.setattr(images, "_named_by", nothing)
     monkeypatch.setattr("waybill.cluster.images._Builder.build", build)
+    monkeypatch.setattr("waybill.cluster.images._Builder.run", as_anybody)
+    monkeypatch.setattr(images, "_UNPACK", _COPY)
     return ensure
+
+
+_COPY = """
+    cp -r "$2" "$1"
+    mkdir "$1/metadata"
+    touch "$1/metadata/meta.db"
+"""
+"""What takes a containerd and root otherwise."""
+
+
+async def as_anybody(_: object, *argv: str) -> None:
+    await output(*argv[argv.index("sh") :])
 
 
 def add_to_layout(name: str) -> None:
@@ -154,20 +167,40 @@ async def test_what_cannot_be_read_is_built_anew(ensure: Ensure, file: str) -> N
     assert await ensure(a="1", b="1") == ["a", "b"]
 
 
-@pytest.mark.parametrize("is_elsewhere", [False, True])
-async def test_a_checkout_keeps_its_images_whatever_others_build(
-    ensure: Ensure, checkout: Project, monkeypatch: pytest.MonkeyPatch, *, is_elsewhere: bool
-) -> None:
-    if is_elsewhere:
-        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EXDEV, "another device")))
+async def test_a_cluster_gets_the_images_unpacked(ensure: Ensure, checkout: Project) -> None:
     await ensure(a="1", b="1")
-    before = images.digests(checkout)
-    assert len(before) == 2
-    (images.layout() / "index.json").write_text("{}")
-    shutil.rmtree(images.layout() / "blobs")
-    assert images.digests(checkout) == before
-    for digest in before:
-        assert (images.own_layout(checkout) / "blobs" / digest.replace(":", "/")).exists()
+    store = checkout.state / images.STORE
+    unpacked = sorted((store / "blobs" / "sha256").iterdir())
+    assert len(unpacked) == 2
+    assert all(file.stat().st_nlink == 2 for file in unpacked)
+
+
+async def test_they_are_unpacked_once(ensure: Ensure, checkout: Project) -> None:
+    await ensure(a="1")
+    image = next((checkout.state / images.STORE / "blobs" / "sha256").iterdir()).stat()
+    await ensure(a="1")
+    again = next((checkout.state / images.STORE / "blobs" / "sha256").iterdir()).stat()
+    assert again.st_ino == image.st_ino
+
+
+async def test_what_one_cluster_writes_into_its_databases_no_other_reads(
+    ensure: Ensure, checkout: Project
+) -> None:
+    await ensure(a="1")
+    database = checkout.state / images.STORE / "metadata" / "meta.db"
+    database.write_text("of a pod")
+    await ensure(a="1")
+    assert database.read_text() == ""
+
+
+async def test_a_checkout_keeps_its_images_whatever_others_build(
+    ensure: Ensure, checkout: Project
+) -> None:
+    await ensure(a="1", b="1")
+    shutil.rmtree(images.layout())
+    for unpacked in images.layout().parent.glob("unpacked-*"):
+        shutil.rmtree(unpacked)
+    assert len(list((checkout.state / images.STORE / "blobs" / "sha256").iterdir())) == 2
 
 
 async def test_an_image_that_is_gone_is_gone_from_the_checkout_too(
@@ -175,7 +208,8 @@ async def test_an_image_that_is_gone_is_gone_from_the_checkout_too(
 ) -> None:
     await ensure(a="1", b="1")
     await ensure(a="1")
-    assert len(images.digests(checkout)) == 1
+    assert len(list((checkout.state / images.STORE / "blobs" / "sha256").iterdir())) == 1
+    assert len(list(images.layout().parent.glob("unpacked-*"))) == 1
 
 
 async def test_other_certificates_make_another_root_file_system(

@@ -3,7 +3,7 @@
 The services' come from the project's Dockerfile. Under the names of the public images that the
 Dockerfile and the manifests refer to stand others, made of Debian's packages, of the wheels that
 `waybill up` uses, and of Dapr's programs. All lie together in one OCI layout, where layers that
-images share are kept once.
+images share are kept once. They are unpacked once, too, and linked into each cluster.
 """
 
 import asyncio
@@ -34,6 +34,8 @@ from waybill.runtime.cached import alone, cache, once
 
 DAPR_REGISTRY = "localhost/dapr"
 OVERLAY = Path("k8s/overlays/local")
+STORE = Path("containerd")
+"""Within the state: where the cluster's containerd keeps what it has."""
 
 _DOCKERFILES = Path(__file__).parent / "dockerfiles"
 _DEBIAN = "bookworm"
@@ -43,6 +45,7 @@ _BUILD_SECONDS = 900
 _STORE_BYTES = 6 * 2**30
 _PACKAGES = {"stand-ins": "waybill"}
 """Image → what it is made of, where the names differ."""
+_UNPACKED = "unpacked"
 _REFERENCE = "org.opencontainers.image.ref.name"
 
 
@@ -73,19 +76,8 @@ def layout() -> Path:
     return _folder() / "images"
 
 
-def own_layout(project: Project) -> Path:
-    """Where those of one checkout lie, as they were when it last made sure of them."""
-    return project.state / "images"
-
-
-def digests(project: Project) -> list[str]:
-    """Of its images; the first is the base of all others."""
-    entries = _read(_index(own_layout(project)))["manifests"]
-    return [e["digest"] for e in sorted(entries, key=lambda entry: _name(entry) != _PYTHON)]
-
-
 async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
-    """Builds what has changed, and has all lie in the layout of the checkout."""
+    """Builds what has changed, and has all lie unpacked where the cluster's containerd looks."""
     builder = _Builder(programs["buildah"], project)
     await once(_root_filesystem(), stage, partial(_debootstrap, builder, stage))
     async with alone(_folder(), stage):
@@ -105,7 +97,7 @@ async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
         missing = [image for image in images if image.name not in built]
         await builder.build_all(missing, stage, note)
         _finish(layout(), wanted)
-        await asyncio.to_thread(_copy_layout, own_layout(project))
+        await builder.provide(project.state / STORE, stage)
         if missing:
             await builder.prune()
 
@@ -244,6 +236,26 @@ class _Builder:
             target = f"oci:{layout()}:{image.name}"
             await self.run(*self._buildah, "push", *compression, image.name, target)
 
+    async def provide(self, store: Path, stage: Stage) -> None:
+        """Fills what containerd keeps its images in: of hard links, for they are read only.
+
+        A build by another checkout, which would replace images under their names, changes nothing
+        there.
+        """
+        unpacked = _unpacked()
+        if not unpacked.exists():
+            stage.detail = "unpacking"
+            draft = unpacked.with_suffix(".draft")
+            shutil.rmtree(draft, ignore_errors=True)
+            alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+            script = ("sh", "-ec", _UNPACK, "unpack")
+            await self.run(*alone, *script, str(draft), str(layout()), *_digests())
+            draft.rename(unpacked)
+        for former in _folder().glob(f"{_UNPACKED}-*"):
+            if former != unpacked:
+                await asyncio.to_thread(shutil.rmtree, former, ignore_errors=True)
+        await self.run("sh", "-ec", _LINK, "link", str(unpacked), str(store))
+
     async def prune(self) -> None:
         """Drops the steps between, by which a build is quick, once they take too much room."""
         if await asyncio.to_thread(_size, _folder() / "buildah") > _STORE_BYTES:
@@ -260,6 +272,41 @@ class _Builder:
         if await run(command, _BUILD_SECONDS) != 0:
             end = last_lines(self._log, 30)
             raise PlatformError(f"`{' '.join(argv)}` failed. The end of {self._log}:\n{end}")
+
+
+_UNPACK = """
+    mount -t tmpfs tmpfs /run
+    printf '%s\\n' 'version = 2' \
+        'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]' \
+        > /run/containerd.toml
+    containerd --config /run/containerd.toml --root "$1" &
+    daemon=$!
+    until ctr version; do
+        kill -0 "$daemon"
+        sleep 0.1
+    done
+    tar -C "$2" -cf - . | ctr --namespace k8s.io images import --no-unpack -
+    shift 2
+    ctr --namespace k8s.io snapshots unpack "$1"
+    shift
+    printf '%s\\n' "$@" |
+        xargs --no-run-if-empty --max-procs "$(nproc)" --max-args 1 \
+            ctr --namespace k8s.io snapshots unpack
+    kill "$daemon"
+    wait "$daemon"
+"""
+"""By a containerd that lives no longer than that. The first image is the base of all others."""
+_LINK = """
+    rm -rf "$2"
+    if cp --archive --link "$1" "$2"; then
+        cd "$1"
+        find . -maxdepth 2 -name '*.db' -exec cp --remove-destination --parents {} "$2" ';'
+    else
+        rm -rf "$2"
+        cp --archive "$1" "$2"
+    fi
+"""
+"""But for the databases. The checkout may be on another file system."""
 
 
 def _root_filesystem() -> Path:
@@ -296,6 +343,19 @@ def _identity(folder: Path, name: str) -> str | None:
     return None
 
 
+def _unpacked() -> Path:
+    """Other images are another directory."""
+    entries = _read(_index(layout()))["manifests"]
+    known = hashlib.sha256("".join(sorted(f"{_name(e)} {e['digest']} " for e in entries)).encode())
+    return _folder() / f"{_UNPACKED}-{known.hexdigest()[:16]}"
+
+
+def _digests() -> list[str]:
+    """The first is that of the base of all others."""
+    entries = _read(_index(layout()))["manifests"]
+    return [e["digest"] for e in sorted(entries, key=lambda entry: _name(entry) != _PYTHON)]
+
+
 def _finish(folder: Path, names: Collection[str]) -> None:
     """Drops what no image needs any more, and tells containerd the names as it wants them."""
     index = _read(_index(folder))
@@ -310,21 +370,6 @@ def _finish(folder: Path, names: Collection[str]) -> None:
     for blob in (folder / "blobs" / "sha256").iterdir():
         if blob not in needed:
             blob.unlink()
-
-
-def _copy_layout(own: Path) -> None:
-    """Without a registry, a build by another checkout would replace what is about to be loaded."""
-    shutil.rmtree(own, ignore_errors=True)
-    shutil.copytree(layout() / "blobs", own / "blobs", copy_function=_link)
-    for name in ("index.json", "oci-layout"):  # written in place
-        shutil.copyfile(layout() / name, own / name)
-
-
-def _link(source: str, link: str) -> None:
-    try:
-        os.link(source, link)
-    except OSError:  # the checkout is on another file system
-        shutil.copyfile(source, link)
 
 
 def _name(entry: Mapping[str, Any]) -> str | None:
