@@ -7,7 +7,7 @@ pod. So pods stay for longer than that after they were told to go.
 import asyncio
 
 import pytest
-from waybill.cluster.testing import Cluster, Shopping, statuses
+from waybill.cluster.testing import Cluster, Shopping, is_ready, statuses
 from waybill.commands.verify import broken_promises
 from waybill.project import Project
 from waybill.waiting import until
@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.k8s, pytest.mark.timeout(300)]
 
 ROLLED_OUT = ("catalog", "orders", "users")
 EVICTED = "inventory"
-TAKEN_BACK = "payments"
+VANISHED = "payments"
+TAKEN_BACK = "notifications"
 IMAGE_MISSING = "ErrImageNeverPull"
 MINIMUM = 50
 """Orders that the customers place meanwhile, or it shows little."""
@@ -24,9 +25,10 @@ MINIMUM = 50
 FIRST_CALL = "/v1.0/invoke/users/method/.well-known/jwks.json"
 
 
-async def test_rollouts_an_eviction_and_a_release_that_is_taken_back_fail_no_order(
+async def test_pods_that_leave_vanish_or_never_start_fail_no_order(
     cluster: Cluster, shopping: Shopping, platform: Project
 ) -> None:
+    """All of it at once, for each takes its time."""
     before = [(await cluster.pod(app))["metadata"]["name"] for app in (*ROLLED_OUT, EVICTED)]
     caller = (await cluster.pod("tracking"))["metadata"]["name"]
     assert (await cluster.sidecar("tracking", FIRST_CALL))[0] == 200
@@ -35,7 +37,9 @@ async def test_rollouts_an_eviction_and_a_release_that_is_taken_back_fail_no_ord
         await cluster.run("rollout", "restart", *(f"deployment/{app}" for app in ROLLED_OUT))
         await cluster.scale(EVICTED, 2)
         await cluster.evict(before[-1])
-        await has_been_taken_back(cluster, TAKEN_BACK)
+        await asyncio.gather(
+            has_vanished(cluster, VANISHED), has_been_taken_back(cluster, TAKEN_BACK)
+        )
         for app in (*ROLLED_OUT, EVICTED):
             await cluster.rolled_out(f"deployment/{app}")
         await asyncio.gather(*(has_gone(cluster, pod) for pod in before))
@@ -46,6 +50,16 @@ async def test_rollouts_an_eviction_and_a_release_that_is_taken_back_fail_no_ord
     assert (await cluster.sidecar("tracking", FIRST_CALL))[0] == 200
     await cluster.scale(EVICTED, 1)
     assert await broken_promises(platform) == []
+
+
+async def has_vanished(cluster: Cluster, app: str) -> None:
+    """Without a goodbye; returns when another is there."""
+    await cluster.delete(await cluster.pod(app), "--grace-period=0", "--force")
+
+    async def is_back() -> bool:
+        return any(is_ready(pod) for pod in await cluster.pods(app))
+
+    await until(is_back, seconds=120, every=0.5)
 
 
 async def has_been_taken_back(cluster: Cluster, app: str) -> None:
