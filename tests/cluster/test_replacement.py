@@ -43,6 +43,7 @@ async def test_pods_that_leave_vanish_or_never_start_fail_no_order(
         for app in (*ROLLED_OUT, EVICTED):
             await cluster.rolled_out(f"deployment/{app}")
         await asyncio.gather(*(has_gone(cluster, pod) for pod in before))
+        await crowd.goes_on()
 
     assert crowd.failures == []
     assert len(crowd.accepted) >= MINIMUM

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from waybill import project
 
@@ -36,6 +36,17 @@ def name(document: Any) -> str:
 
 def drop(documents: Documents, kind: str, called: str) -> None:
     documents[:] = [document for document in documents if name(document) != f"{kind}/{called}"]
+
+
+def fields(node: Any) -> Iterator[tuple[str, Any]]:
+    """Every field below, at whatever depth, with its value."""
+    if isinstance(node, list):
+        for one in cast("Documents", node):
+            yield from fields(one)
+    if isinstance(node, dict):
+        for field, value in cast("dict[str, Any]", node).items():
+            yield field, value
+            yield from fields(value)
 
 
 def template(workload: Any) -> Any:

@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from k8s.manifests import (
@@ -15,6 +15,7 @@ from k8s.manifests import (
     Documents,
     Rule,
     drop,
+    fields,
     labels_of,
     leads_to,
     matches,
@@ -241,13 +242,10 @@ def stuck(documents: Documents) -> Iterator[str]:
                 yield f"{name(document)} waits for nodes that take no pods"
 
 
-def spreads(node: Any) -> Iterator[Any]:
-    if isinstance(node, list):
-        for one in cast("Documents", node):
-            yield from spreads(one)
-    if isinstance(node, dict):
-        for key, value in cast("dict[str, Any]", node).items():
-            yield from value if key == "topologySpreadConstraints" else spreads(value)
+def spreads(document: Any) -> Iterator[Any]:
+    for field, value in fields(document):
+        if field == "topologySpreadConstraints":
+            yield from value
 
 
 def app_id(workload: Any) -> str:

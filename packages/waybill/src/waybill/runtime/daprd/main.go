@@ -1,6 +1,6 @@
 // Command daprd is Dapr's sidecar with the components that Dapr counts among the stable ones, by a tag of the build,
-// and those that the platform uses beside. The released one has all, many of them clients of clouds, which would be
-// twice as much to compile.
+// and those that the platform uses beside. The released one has all, many of them clients of clouds: a thousand packages
+// more to compile.
 package main
 
 import (
